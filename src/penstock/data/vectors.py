@@ -1,0 +1,92 @@
+"""Pretrained word vectors in the text format of word2vec and GloVe."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.data.lines import read_lines
+from penstock.errors import InputError
+
+
+class Vectors(NamedTuple):
+    """Vectors for the words of a vocabulary.
+
+    Attributes:
+        matrix: float32 (V, D); zero where there is none.
+        found: bool (V,).
+    """
+
+    matrix: NDArray[np.float32]
+    found: NDArray[np.bool_]
+
+
+def read_vectors(path: str | os.PathLike[str], words: Sequence[str]) -> Vectors:
+    """Pick the vectors of `words` from a text file: a word and D numbers a line, separated by spaces.
+
+    The file may be gzipped and may begin with a line `N D`. A word that it lacks takes the vector of its
+    lower case. Only the vectors picked are held in memory; a word's first line counts.
+
+    Raises:
+        InputError: a missing or damaged file, no vectors in it, or a line without D finite numbers, naming
+            file and line.
+    """
+    path = Path(path)
+    exact = {word: i for i, word in enumerate(words)}
+    lowered: dict[str, list[int]] = {}
+    for word, i in exact.items():
+        lowered.setdefault(word.lower(), []).append(i)
+    matrix: NDArray[np.float32] | None = None
+    found = np.zeros(len(words), bool)
+    certain = np.zeros(len(words), bool)  # found as written, not only in lower case
+    for line, word, numbers in _entries(path):
+        if matrix is None:
+            matrix = np.zeros((len(words), len(numbers)), np.float32)
+        rows = [i for i in lowered.get(word, ()) if not found[i]]
+        if word in exact and not certain[exact[word]]:
+            rows.append(exact[word])
+            certain[exact[word]] = True
+        if rows:
+            matrix[rows] = _vector(numbers, f"{path}, line {line}")
+            found[rows] = True
+    if matrix is None:
+        raise InputError(f"{path}: expected word vectors, got only a header")
+    return Vectors(matrix, found)
+
+
+def _entries(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Each line's number, word and D texts; a word may itself hold spaces, as some do in GloVe."""
+    width = 0
+    for line, raw in read_lines(path):
+        text = raw.replace("\t", " ").rstrip(" ")
+        if line == 1 and re.fullmatch(r"\d+ \d+", text):
+            width = int(text.split()[1])
+            continue
+        width = width or text.count(" ")
+        word, *numbers = text.rsplit(" ", width) if width else [text]
+        before = word.rpartition(" ")[2] if " " in word else ""
+        if not numbers or len(numbers) != width or _is_number(before):
+            got = len(numbers) + _is_number(before)
+            raise InputError(
+                f"{path}, line {line}: expected a word and {width or 'its'} numbers, got {got} numbers"
+            )
+        yield line, word, numbers
+
+
+def _vector(numbers: list[str], place: str) -> NDArray[np.float32]:
+    for text in numbers:
+        if not _is_number(text) or not abs(float(text)) <= np.finfo(np.float32).max:
+            raise InputError(f"{place}: expected finite numbers after the word, got {text!r}")
+    return np.array([float(text) for text in numbers], np.float32)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,338 @@
+"""`RNN`, `LSTM` and `GRU`: torch.nn's layers on Penstock's kernels.
+
+Each is a subclass of its torch.nn counterpart with the same class name, constructor, parameters and results;
+the equations stand in penstock/cells. Tensors the kernels do not take (other devices and dtypes) go torch's
+own way for torch's cells, and step by step on the reference for the others.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from penstock import ops
+from penstock.cells import Weights
+from penstock.nn.compiling import allow_tracing
+from penstock.nn.run import run_stack
+
+Lengths = Tensor | Sequence[int]
+State = tuple[Tensor | None, Tensor | None]
+
+
+class _Recurrent(nn.RNNBase):
+    """What the three layers share. Shapes: T time, B batch, D input, R output, L * directions states."""
+
+    def _cell(self) -> str:
+        """The name in penstock.cells.CELLS."""
+        raise NotImplementedError
+
+    def _is_stock(self) -> bool:
+        """Whether torch has this cell."""
+        return True
+
+    def _weights(self) -> list[list[Weights]]:
+        """By layer and direction."""
+        # Read by name, not from torch's _flat_weights: parametrizations and functional_call swap attributes.
+        return [
+            [self._direction_weights(f"_l{layer}{suffix}") for suffix in self._suffixes()]
+            for layer in range(self.num_layers)
+        ]
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    def _direction_weights(self, suffix: str) -> Weights:
+        return Weights(
+            getattr(self, f"weight_ih{suffix}"),
+            getattr(self, f"weight_hh{suffix}"),
+            getattr(self, f"bias_ih{suffix}") if self.bias else None,
+            getattr(self, f"bias_hh{suffix}") if self.bias else None,
+            getattr(self, f"weight_hr{suffix}") if self.proj_size else None,
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Lengths | None = None,
+        return_cell_states: bool = False,
+    ) -> Any:
+        """Run the layers over a sequence.
+
+        input: (T, B, D), (B, T, D) with `batch_first`, unbatched (T, D), or a PackedSequence.
+        hx: initial states as torch.nn takes them (for an LSTM a pair); zeros by default.
+        lengths: B integers from 0 to T in any order, a list or a tensor on any device. Outputs beyond a
+            row's length are zero, its final states are those at its length (a backward direction starts
+            there), and what the input holds beyond has no influence.
+        return_cell_states: (LSTM) also return the cell state of every step, for each layer
+            (T, B, directions * H) laid out like the output; with a PackedSequence the packed rows.
+
+        Returns (output, final states) as torch.nn does, and with `return_cell_states` the list of cell
+        states as a third value. Raises as torch.nn does for wrong shapes and dtypes; ValueError for
+        `lengths` of a wrong size or out of range, TypeError for `lengths` that are not integers.
+        """
+        if return_cell_states and not isinstance(self, nn.LSTM):
+            raise ValueError(f"return_cell_states: expected an LSTM, got {type(self).__name__}, "
+                             "which has no cell state")  # fmt: skip
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("lengths: expected None with a PackedSequence, which has its own")
+            return self._forward_packed(input, hx, return_cell_states)
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: expected a Tensor or a PackedSequence, got {type(input).__name__}")
+        if input.dim() not in (2, 3):
+            raise ValueError(
+                f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D tensor instead"
+            )
+        if input.dim() == 2:
+            return self._forward_unbatched(input, hx, lengths, return_cell_states)
+
+        state = self._state(hx, dim=3)
+        self._check(input, state, None)
+        steps, batch = input.shape[:2] if not self.batch_first else (input.shape[1], input.shape[0])
+        rows = None if lengths is None else _lengths(lengths, batch, steps)
+        if self._is_stock() and not return_cell_states and not self._is_native(input, state):
+            return self._forward_torch(input, state, rows)
+        y, h_n, c_n, c_steps = self._run(input, state, lengths=rows, batch_first=self.batch_first,
+                                         cell_states=return_cell_states)  # fmt: skip
+        result = (y, self._final(h_n, c_n))
+        return (*result, c_steps) if return_cell_states else result
+
+    def _forward_unbatched(self, input: Tensor, hx, lengths: Lengths | None, return_cell_states: bool):
+        state = tuple(None if s is None else s.unsqueeze(1) for s in self._state(hx, dim=2))
+        result = self.forward(
+            input.unsqueeze(0 if self.batch_first else 1),
+            None if state[0] is None else self._final(*state),
+            lengths=lengths,
+            return_cell_states=return_cell_states,
+        )
+        dim = 0 if self.batch_first else 1
+        finals = tuple(None if s is None else s.squeeze(1) for s in self._state(result[1], dim=3))
+        unbatched = (result[0].squeeze(dim), self._final(*finals))
+        return (*unbatched, [c.squeeze(dim) for c in result[2]]) if return_cell_states else unbatched
+
+    def _forward_packed(self, input: PackedSequence, hx, return_cell_states: bool):
+        data, batch_sizes, sorted_indices, unsorted_indices = input
+        state = self._state(hx, dim=3)
+        if self._is_stock() and not return_cell_states and not self._is_native(data, state):
+            return super().forward(input, hx)
+        state = tuple(_reorder(s, sorted_indices) for s in state)
+        self._check(data, state, batch_sizes)
+        y, h_n, c_n, c_steps = self._run(data, state, batch_sizes=batch_sizes,
+                                         cell_states=return_cell_states)  # fmt: skip
+
+        def packed(rows: Tensor) -> PackedSequence:
+            return PackedSequence(rows, batch_sizes, sorted_indices, unsorted_indices)
+
+        final = self._final(_reorder(h_n, unsorted_indices), _reorder(c_n, unsorted_indices))
+        result = (packed(y), final)
+        return (*result, [packed(c) for c in c_steps]) if return_cell_states else result
+
+    def _forward_torch(self, input: Tensor, state: State, lengths: Tensor | None):
+        """torch's own path. It has no rows without steps: those run one step, which is then taken back."""
+        hx = None if state[0] is None else self._final(*state)
+        if lengths is None:
+            return super().forward(input, hx)
+        steps = input.shape[1 if self.batch_first else 0]
+        packed = pack_padded_sequence(input, lengths.clamp(min=1), self.batch_first, enforce_sorted=False)
+        y, final = super().forward(packed, hx)
+        y, _ = pad_packed_sequence(y, self.batch_first, total_length=steps)
+        empty = (lengths == 0).to(y.device)
+        y = y.masked_fill(empty[:, None, None] if self.batch_first else empty[:, None], 0)
+        finals = tuple(
+            None if f is None else f.where(~empty[:, None], 0 if s is None else s)
+            for f, s in zip(self._state(final, dim=3), state, strict=True)
+        )
+        return y, self._final(*finals)
+
+    def _run(self, x: Tensor, state: State, **options):
+        dropout = self.dropout if self.training else 0.0
+        return run_stack(x, state, self._weights(), cell=self._cell(), dropout=dropout, **options)
+
+    def _is_native(self, x: Tensor, state: State) -> bool:
+        return ops.is_native([x, *state, *self.parameters()])
+
+    def _state(self, hx, dim: int) -> State:
+        """hx as (h, c); torch's errors for a wrong kind."""
+        if hx is None:
+            return None, None
+        if hx.dim() != dim:
+            kind = "unbatched 2-D" if dim == 2 else "batched 3-D"
+            raise RuntimeError(f"For {kind} input, hx should also be {dim}-D but got {hx.dim()}-D tensor")
+        return hx, None
+
+    def _final(self, h: Tensor | None, c: Tensor | None) -> Any:
+        """(h, c) as the caller gives and gets it."""
+        return h
+
+    def _check(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
+        if not input.is_floating_point():
+            raise ValueError(f"input: expected a floating point tensor, got {input.dtype}")
+        if not torch.compiler.is_compiling():  # an exported program must not assign attributes
+            self._update_flat_weights()
+        self.check_input(input, batch_sizes)
+        time = 1 if self.batch_first and batch_sizes is None else 0
+        if input.shape[time] == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        self._check_states(input, state, batch_sizes)
+        weight = self.weight_ih_l0
+        for name, s in zip(("hx", "cx"), state, strict=True):
+            if s is not None and (s.dtype != input.dtype or s.device != input.device):
+                raise ValueError(
+                    f"{name}: expected {input.dtype} on {input.device} as input, got {s.dtype} on {s.device}"
+                )
+        if input.device != weight.device:
+            raise RuntimeError(
+                f"Input and parameter tensors are not at the same device, found input tensor at {input.device} "
+                f"and parameter tensor at {weight.device}"
+            )
+
+    def _check_states(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
+        h = state[0]
+        if h is not None:
+            self.check_hidden_size(h, self.get_expected_hidden_size(input, batch_sizes))
+
+
+def _lengths(lengths: Lengths, batch: int, steps: int) -> Tensor:
+    """As an int64 vector on the CPU. That the values are within range is checked where they are used."""
+    values = torch.as_tensor(lengths)
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        if values.numel():  # torch makes an empty list a float tensor
+            raise TypeError(f"lengths: expected integers, got {values.dtype}")
+        values = values.long()
+    if values.shape != (batch,):
+        raise ValueError(f"lengths: expected shape ({batch},), got {tuple(values.shape)}")
+    values = values.to("cpu", torch.int64).contiguous()
+    if (
+        not torch.compiler.is_compiling()
+        and batch
+        and not 0 <= int(values.min()) <= int(values.max()) <= steps
+    ):
+        raise ValueError(
+            f"lengths: expected values from 0 to the time dimension {steps}, got values from "
+            f"{int(values.min())} to {int(values.max())}"
+        )
+    return values
+
+
+def _reorder(state: Tensor | None, order: Tensor | None) -> Tensor | None:
+    """Rows (dimension 1) in another order."""
+    return state if state is None or order is None or state.dim() < 2 else state.index_select(1, order)
+
+
+class RNN(_Recurrent, nn.RNN):
+    """Elman network; arguments as torch.nn.RNN's, forward as described at `_Recurrent.forward`.
+
+    Equations: penstock/cells/rnn.py.
+    """
+
+    def _cell(self) -> str:
+        return f"rnn_{self.nonlinearity}"
+
+
+class LSTM(_Recurrent, nn.LSTM):
+    """Long short-term memory; arguments as torch.nn.LSTM's, and `peephole`.
+
+    peephole: the gates also see the cell state, through diagonal weights `weight_peephole_l{k}` (and
+        `..._reverse`) of shape (3 * hidden_size,), in the order input, forget, output; input and forget gate
+        see the previous cell state, the output gate the new one (Gers & Schmidhuber 2000). Default: False.
+
+    Equations: penstock/cells/lstm.py.
+    """
+
+    def __init__(self, *args, peephole: bool = False, **kwargs) -> None:
+        if not isinstance(peephole, bool):
+            raise TypeError(f"peephole should be of type bool, got: {type(peephole).__name__}")
+        super().__init__(*args, **kwargs)
+        self.peephole = peephole
+        if peephole:
+            self._add_peepholes()
+
+    def _add_peepholes(self) -> None:
+        bound = self.hidden_size**-0.5
+        for names in self._all_weights:
+            name = names[0].replace("weight_ih", "weight_peephole")
+            weight = self.weight_ih_l0.new_empty(3 * self.hidden_size).uniform_(-bound, bound)
+            setattr(self, name, nn.Parameter(weight.detach()))
+            names.append(name)
+
+    def __setstate__(self, d) -> None:
+        super().__setstate__(d)
+        self.__dict__.setdefault("peephole", False)
+
+    def _cell(self) -> str:
+        return "lstm"
+
+    def _is_stock(self) -> bool:
+        return not self.peephole
+
+    def _direction_weights(self, suffix: str) -> Weights:
+        weights = super()._direction_weights(suffix)
+        if not self.peephole:
+            return weights
+        return weights._replace(weight_peephole=getattr(self, f"weight_peephole{suffix}"))
+
+    def _state(self, hx, dim: int) -> State:
+        if hx is None:
+            return None, None
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            raise RuntimeError(f"LSTM: expected hx to be a pair (h_0, c_0), got {type(hx).__name__}")
+        if hx[0].dim() != dim or hx[1].dim() != dim:
+            kind = "batched 3-D" if dim == 3 else "unbatched 2-D"
+            raise RuntimeError(
+                f"For {kind} input, hx and cx should also be {dim}-D but got "
+                f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+            )
+        return hx[0], hx[1]
+
+    def _final(self, h: Tensor | None, c: Tensor | None) -> Any:
+        return h, c
+
+    def _check_states(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
+        h, c = state
+        if h is None or c is None:
+            return
+        self.check_hidden_size(
+            h, self.get_expected_hidden_size(input, batch_sizes), "Expected hidden[0] size {}, got {}"
+        )
+        self.check_hidden_size(
+            c, self.get_expected_cell_size(input, batch_sizes), "Expected hidden[1] size {}, got {}"
+        )
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", peephole=True" if self.peephole else "")
+
+
+class GRU(_Recurrent, nn.GRU):
+    """Gated recurrent unit; arguments as torch.nn.GRU's, and `reset_after`.
+
+    reset_after: the reset gate is applied after the recurrent product, as in torch and cuDNN; False applies
+        it before, to the state itself, as Cho et al. (2014). The parameters are the same. Default: True.
+
+    Equations: penstock/cells/gru.py and penstock/cells/gru_reset_before.py.
+    """
+
+    def __init__(self, *args, reset_after: bool = True, **kwargs) -> None:
+        if not isinstance(reset_after, bool):
+            raise TypeError(f"reset_after should be of type bool, got: {type(reset_after).__name__}")
+        super().__init__(*args, **kwargs)
+        self.reset_after = reset_after
+
+    def __setstate__(self, d) -> None:
+        super().__setstate__(d)
+        self.__dict__.setdefault("reset_after", True)
+
+    def _cell(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
+
+    def _is_stock(self) -> bool:
+        return self.reset_after
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
+
+
+allow_tracing(_Recurrent)

@@ -1,0 +1,33 @@
+"""The jobs: each a folder of the same shape, found here by its verb.
+
+`penstock.tasks.<task>` exports `train(config) -> Report`, `evaluate(folder, data, **options) -> dict` and
+`load(folder) -> Predictor`, and imports torch only inside them. `penstock.tasks.<task>.config` holds three
+pydantic classes, free of torch: `Config` (train), `EvaluateOptions` and `PredictOptions`; each becomes the
+flags of its verb. The rest of a task: `data.py` (files -> encoded examples), `model.py`, `metrics.py`,
+`job.py` (its `penstock.training.job.Job`; `train(config)` is `fit(ThatJob, config)`) and `predictor.py`.
+
+`Predictor.predict(inputs) -> list[dict]` is for Python; `Predictor.stream(options) -> Iterator[str]` yields
+the lines that `penstock predict` writes, in input order, reading its input as it goes. `evaluate` returns
+"metrics" (name -> number), "labels" (label -> "precision", "recall", "f1", "count") and, if there is one, the
+"confusion" matrix, whose rows are the true labels in the order of "labels".
+"""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["TASKS", "get", "get_config"]
+
+TASKS = {
+    "classify": "one label for a text or for a series of numbers",
+    "tag": "one label for every word of a sentence: parts of speech, names",
+}
+
+
+def get(task: str) -> ModuleType:
+    """The package of `task`, a key of `TASKS`."""
+    return importlib.import_module(f"penstock.tasks.{task}")
+
+
+def get_config(task: str) -> ModuleType:
+    """The module with the option classes of `task`, which imports no torch."""
+    return importlib.import_module(f"penstock.tasks.{task}.config")

@@ -1,0 +1,31 @@
+"""Options that the verbs evaluate and predict have for every task; free of torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from penstock.training.config import Options, positional
+
+
+class ModelOptions(Options):
+    """Running the model."""
+
+    batch_tokens: int = Field(16384, ge=1, description="steps in a batch, padding included")
+    threads: int | None = Field(None, ge=1, description="CPU threads; all that torch may use if not given")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to run")
+
+
+class EvaluateOptions(ModelOptions):
+    """Evaluation."""
+
+    data: Path = Field(description="file with the right answers", json_schema_extra=positional("DATA"))
+    json_file: Path | None = Field(None, alias="json", description="also write all figures to this file")
+
+
+class PredictOptions(ModelOptions):
+    """Prediction."""
+
+    inputs: list[str] = Field([], description="what to predict for", json_schema_extra=positional("INPUT"))
+    input: Path | None = Field(None, description="file to predict for; standard input if neither is given")
+    output: Path | None = Field(None, description="file to write; standard output if not given")

@@ -1,0 +1,128 @@
+"""The options that every training run shares, as pydantic models.
+
+A task's configuration is one flat class that inherits from both mixins here. Every field is a flag of the
+command line (`--kebab-case`), a key of the YAML file (`snake_case`) and an argument in Python, with one
+description, one default and one range for all three. This module imports neither torch nor Lightning.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Options that say how a run is started, not what is trained: they are not stored with the model.
+RUN_ONLY = ("overwrite", "resume")
+
+
+def positional(metavar: str) -> dict[str, Any]:
+    """`json_schema_extra` of a field that the command line takes by position, shown as `metavar`."""
+    return {"positional": metavar}
+
+
+class Options(BaseModel):
+    """Base of all configurations: unknown keys are mistakes, and a validated value does not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class TrainingOptions(Options):
+    """Training."""
+
+    output: Path = Field(description="folder the trained model is written to")
+    overwrite: bool = Field(
+        False, description="replace the model that OUTPUT already holds, once the new one is trained"
+    )
+    resume: bool = Field(False, description="go on with the training that was interrupted in OUTPUT")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of weights, shuffling, dropout and data splits")
+    threads: int | None = Field(None, ge=1, description="CPU threads; all that torch may use if not given")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    processes: int = Field(1, ge=1, description="processes (or GPUs) to train with on this machine")
+    nodes: int = Field(
+        1,
+        ge=1,
+        description="machines to train with; start the same command on each, with NODE_RANK, MASTER_ADDR and "
+        "MASTER_PORT in the environment",
+    )
+    workers: int = Field(0, ge=0, description="extra processes that load batches")
+
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="longest time between two checkpoints; one is also written after every epoch"
+    )
+
+    epochs: int = Field(10, ge=1, description="times to go through the training data")
+    patience: int = Field(
+        3,
+        ge=0,
+        description="stop after so many epochs without a better metric on the dev data; 0 never stops",
+    )
+    batch_tokens: int = Field(
+        8192, ge=1, description="steps in a batch, padding included: short sequences make larger batches"
+    )
+    batch_rows: int = Field(64, ge=1, description="most sequences in a batch")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer")
+    learning_rate: float = Field(2e-3, gt=0, description="largest learning rate of the schedule")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of sgd (of adam: decay of the first moment)"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="weight decay (decoupled for adamw)")
+    schedule: Literal["constant", "linear", "cosine", "plateau"] = Field(
+        "cosine",
+        description="learning rate after warm-up: falling to zero over all epochs (linear, cosine), or "
+        "halved whenever an epoch brings no better dev metric (plateau)",
+    )
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="share of all steps over which the learning rate first rises from zero"
+    )
+    clip_norm: float = Field(
+        1.0, ge=0, description="largest Euclidean norm of the gradient of all weights; 0 does not clip"
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential moving average of the weights (0.999, say), which is then what "
+        "is evaluated and saved; 0 keeps no average",
+    )
+
+
+class RecurrentOptions(Options):
+    """Recurrent layers."""
+
+    cell: Literal["lstm", "gru", "rnn"] = Field("lstm", description="recurrent cell")
+    layers: int = Field(1, ge=1, description="stacked recurrent layers")
+    hidden_size: int = Field(128, ge=1, description="units of a layer in one direction")
+    bidirectional: bool = Field(True, description="read every sequence in both directions")
+    dropout: float = Field(
+        0.5, ge=0, le=1, description="share of activations dropped between and after the recurrent layers"
+    )
+    peephole: bool = Field(False, description="let the gates of an lstm see its cell state")
+    projection_size: int = Field(
+        0, ge=0, description="size an lstm's output is projected to; 0 does not project"
+    )
+    reset_after: bool = Field(
+        True, description="reset gate of a gru after the recurrent product (as torch) or before it (Cho 2014)"
+    )
+    nonlinearity: Literal["tanh", "relu"] = Field("tanh", description="activation of a plain rnn")
+
+    @model_validator(mode="after")
+    def _options_fit_cell(self):
+        """Raise ValueError for an option that the chosen cell does not have."""
+        foreign = {
+            "peephole": ("lstm", self.peephole),
+            "projection_size": ("lstm", self.projection_size > 0),
+            "reset_after": ("gru", not self.reset_after),
+            "nonlinearity": ("rnn", self.nonlinearity != "tanh"),
+        }
+        for name, (cell, chosen) in foreign.items():
+            if chosen and self.cell != cell:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} needs cell={cell!r}, got cell={self.cell!r}"
+                )
+        if self.projection_size >= self.hidden_size:
+            raise ValueError(
+                f"projection_size: expected less than hidden_size={self.hidden_size}, "
+                f"got {self.projection_size}"
+            )
+        return self

@@ -1,0 +1,109 @@
+"""What a task gives to the one training path: data, model, metric, and what is needed to load it again.
+
+A task subclasses `Job`, and `penstock.training.fit(JobClass, config)` does the rest:
+
+    job_class.prepare(config, folder)   # once a machine: read the user's files, write encoded data to folder
+    job = job_class(config, folder)     # in every process: open what was prepared, build the model
+"""
+
+import abc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torchmetrics
+from torch import Tensor, nn
+
+from penstock.training.config import TrainingOptions
+
+Batch = dict[str, Tensor]
+Metric = torchmetrics.Metric | torchmetrics.MetricCollection
+
+
+class SequenceDataset(Protocol):
+    """Examples of differing length, read one by one (from disk, so that data may exceed memory)."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps of every example, int64 (N,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class BatchSampler(Protocol):
+    """Lists of example numbers, one list a batch; the order of an epoch depends on seed and epoch only."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+class TaskModel(nn.Module, abc.ABC):
+    """A model that knows its loss."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch) -> Any:
+        """Outputs for a batch, in whatever form `loss` and the task's metric take."""
+
+    @abc.abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Mean loss of the batch, a scalar."""
+
+
+class Job(abc.ABC):
+    """One training run of one task: everything that differs between tasks, and nothing that does not.
+
+    Attributes:
+        task: the verb, as in `penstock train VERB`; stored in config.json.
+        config: the fully resolved configuration.
+        train_data, dev_data: what to learn from, and what decides which epoch was best.
+        test_data: what is only measured at the very end, or None.
+        model: the model to train, freshly initialised.
+        monitor: name of the metric that decides which epoch is best; higher is better.
+    """
+
+    task: ClassVar[str]
+    monitor: str
+    config: TrainingOptions
+    train_data: SequenceDataset
+    dev_data: SequenceDataset
+    test_data: SequenceDataset | None
+    model: TaskModel
+
+    @classmethod
+    @abc.abstractmethod
+    def prepare(cls, config: Any, folder: Path) -> None:
+        """Read and check the user's files and write all that training needs to `folder`, which is empty.
+
+        The folder is removed when training ends. Whatever is random here is drawn from `config.seed`.
+        """
+
+    @abc.abstractmethod
+    def __init__(self, config: Any, folder: Path) -> None:
+        """Open what `prepare` wrote and build the model; torch's generator is already seeded."""
+
+    @abc.abstractmethod
+    def batches(self, data: SequenceDataset, *, shuffle: bool, rank: int, world_size: int) -> BatchSampler:
+        """The batches of `data` for process `rank` of `world_size`; every process gets the same number."""
+
+    @abc.abstractmethod
+    def collate(self, examples: list[Any]) -> Batch:
+        """Pad examples into one batch; always with "lengths", int64 (B,)."""
+
+    @abc.abstractmethod
+    def metric(self) -> Metric:
+        """A fresh metric: `update(outputs, batch)`, `compute() -> {name: number}`, summed over processes."""
+
+    @abc.abstractmethod
+    def assets(self) -> dict[str, str]:
+        """File name -> text of what lies beside the weights: vocabularies, labels, scalers."""
+
+    @abc.abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """The arguments, as JSON can hold them, from which the model is built again on loading."""

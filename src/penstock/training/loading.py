@@ -1,0 +1,67 @@
+"""Examples to batches, in an order that a resumed run repeats, on one process or several."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from torch.utils.data import DataLoader
+
+from penstock.training.job import BatchSampler, Job, SequenceDataset
+
+
+class ResumableBatches:
+    """The batches of one epoch after the other, from a given epoch and batch on.
+
+    Every `iter()` is an epoch.
+    """
+
+    def __init__(self, batches: BatchSampler, epoch: int = 0, first: int = 0) -> None:
+        self.batches = batches
+        self.epoch = epoch
+        self.first = first
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.batches.set_epoch(self.epoch)
+        first, self.first = self.first, 0
+        self.epoch += 1
+        return islice(iter(self.batches), first, None)
+
+
+class _Share:
+    """Every `world_size`-th batch: each example is measured by one process, and once."""
+
+    def __init__(self, batches: BatchSampler, rank: int, world_size: int) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.batches), self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(iter(self.batches), self.rank, None, self.world_size)
+
+
+def training_loader(job: Job, rank: int, world_size: int, epoch: int = 0, first: int = 0) -> DataLoader:
+    """Shuffled batches of the training data, from batch `first` of `epoch` on."""
+    batches = job.batches(job.train_data, shuffle=True, rank=rank, world_size=world_size)
+    return _loader(job, job.train_data, ResumableBatches(batches, epoch, first))
+
+
+def measuring_loader(job: Job, data: SequenceDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
+    """This process's share of the batches of `data`."""
+    batches = job.batches(data, shuffle=False, rank=0, world_size=1)
+    return _loader(job, data, _Share(batches, rank, world_size))
+
+
+def _loader(job: Job, data: SequenceDataset, batches: ResumableBatches | _Share) -> DataLoader:
+    workers = job.config.workers
+    return DataLoader(
+        data,  # pyright: ignore[reportArgumentType]  (any object with length and items will do)
+        batch_sampler=batches,
+        collate_fn=job.collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
