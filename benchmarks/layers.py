@@ -260,6 +260,7 @@ class Line:
 
 def measure(name: str, shape: Shape, threads: Sequence[int], seconds: float) -> list[Line]:
     """The lines of one cell and shape, one for each number of threads."""
+    torch.set_num_threads(max(threads))
     contest, kind, lines = Contest(KINDS[name], shape), KINDS[name], []
     for n in threads:
         torch.set_num_threads(n)
@@ -351,10 +352,10 @@ def _save(path: str, grid: str, facts: dict[str, Any], lines: Sequence[Line]) ->
 
 
 def _threads(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError
-    return numbers
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers above 0 such as 1,2, got {text!r}")
+    return [int(part) for part in parts]
 
 
 def _kinds(text: str) -> list[str]:
@@ -398,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _summary(line: Line) -> str:
-    start = f"{line.cell}, {line.shape}, {line.threads} threads:"
+    start = f"{line.cell}, {line.shape}, threads {line.threads}:"
     if line.forward is None or line.training is None:
         return f"{start} [red]FAIL[/red] relative errors " + "; ".join(
             f"{k} {v}" for k, v in line.failures.items()

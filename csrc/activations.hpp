@@ -1,7 +1,7 @@
 // Sigmoid, tanh and their derivatives on vectors.
 //
 // Both rest on expm1 of a non-positive argument: x = k ln2 + r with |r| <= ln2/2, expm1(r) by its Taylor
-// series (truncated below half an ulp), then 2^k expm1(r) + (2^k - 1). No table, no branch; NaN stays NaN.
+// series (truncated well below an ulp), then 2^k expm1(r) + (2^k - 1). No table, no branch; NaN stays NaN.
 #pragma once
 
 #include "simd.hpp"
@@ -25,6 +25,12 @@ template <> struct Exponential<double> {
 
 template <class T> PENSTOCK_INLINE Vec<T> magnitude(Vec<T> x) { return x < T(0) ? -x : x; }
 
+template <class T> constexpr T inverse_factorial(int n) {
+    double value = 1;
+    for (int i = 2; i <= n; ++i) value /= i;
+    return static_cast<T>(value);
+}
+
 template <class T> struct Expm1 {
     Vec<T> value;  // exp(x) - 1
     Vec<T> exp;    // exp(x)
@@ -38,10 +44,10 @@ template <class T> PENSTOCK_INLINE Expm1<T> expm1(Vec<T> x) {
     const Vec<T> k = shifted - C::round_to_integer;
     const Vec<T> r = (x - k * C::ln2_high) - k * C::ln2_low;
 
-    Vec<T> series = broadcast(T(1));  // expm1(r) / r by Horner's rule
+    Vec<T> series = broadcast(inverse_factorial<T>(C::terms));  // of expm1(r) - r, over r^2
 #pragma GCC unroll 16
-    for (int n = C::terms; n >= 2; --n) series = series * (r * (T(1) / T(n))) + T(1);
-    const Vec<T> expm1_r = series * r;
+    for (int n = C::terms - 1; n >= 2; --n) series = series * r + inverse_factorial<T>(n);
+    const Vec<T> expm1_r = r * r * series + r;
 
     const IntVec<T> magic = (IntVec<T>)broadcast(C::round_to_integer);
     const IntVec<T> exponent = (IntVec<T>)shifted - magic + C::bias;
@@ -56,10 +62,13 @@ template <class T> PENSTOCK_INLINE Vec<T> sigmoid(Vec<T> x) {
     return numerator / (T(1) + e);
 }
 
-// (1 - exp(-2|x|)) / (1 + exp(-2|x|)) with the sign of x; expm1 keeps small arguments exact.
+// With q = exp(-2|x|): (1 - q) / (1 + q), by expm1 where x is small, 1 - 2q / (1 + q) where that is closer.
 template <class T> PENSTOCK_INLINE Vec<T> tanh(Vec<T> x) {
-    const Vec<T> e = expm1<T>(magnitude<T>(x) * T(-2)).value;
-    const Vec<T> t = -e / (T(2) + e);
+    const Vec<T> size = magnitude<T>(x);
+    const Expm1<T> e = expm1<T>(size * T(-2));
+    const auto small = size < T(0.55);
+    const Vec<T> quotient = (small ? -e.value : e.exp + e.exp) / (T(1) + e.exp);
+    const Vec<T> t = small ? quotient : T(1) - quotient;
     return x < T(0) ? -t : t;
 }
 

@@ -18,7 +18,7 @@ constexpr index tile_rows = 6;  // 6 x 4 accumulators of 32 registers
 constexpr index tile_rows = 3;  // 3 x 4 accumulators of 16 registers
 #endif
 constexpr index max_width = 4;
-constexpr index depth_block = 128;  // k's for which a slice of B stays in the first-level cache
+constexpr index depth_block = 32;   // k's summed at once; their slice of B stays in the first-level cache
 
 // How k walks along a row of A: `blocks` runs of `run` values, `step` apart inside a run; `stride` from the
 // start of one run to the next. A plain row is one run with step 1; the gates of a GRU are one run a panel.
@@ -40,6 +40,21 @@ template <class T> struct Product {
     bool accumulate = false;
 };
 
+// The first `count` values of a vector: stored, or added to what is there.
+template <class T> PENSTOCK_INLINE void put(T* out, Vec<T> values, index count) {
+    if (count >= Simd<T>::lanes) return store(out, values);
+    T edge[Simd<T>::lanes];
+    store(edge, values);
+    for (index j = 0; j < count; ++j) out[j] = edge[j];
+}
+template <class T> PENSTOCK_INLINE void add(T* out, Vec<T> values, index count) {
+    T edge[Simd<T>::lanes];
+    store(edge, values);
+    for (index j = 0; j < min(count, Simd<T>::lanes); ++j) out[j] += edge[j];
+}
+
+// A slice of k is summed from zero and then added to C: over many k's the rounding errors of two short sums
+// grow far more slowly than those of one long one.
 template <class T, index Rows, index Width>
 PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, Depth depth, index a_skip, const T* b,
                                    bool first) {
@@ -48,23 +63,7 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, Depth depth, 
     for (index i = 0; i < Rows; ++i) a[i] = p.a[row + i] + p.a_offset + a_skip;
 
     for (index part = 0; part < panel_parts<T>; ++part) {
-        Vec<T> sum[Rows][Width];
-        const bool whole = p.columns == Width * panel;
-        for (index i = 0; i < Rows; ++i)
-            for (index v = 0; v < Width; ++v) {
-                const index at = v * panel + part * lanes;
-                if (first && !p.accumulate) {
-                    sum[i][v] = p.bias ? load(p.bias + at) : Vec<T>{};
-                } else if (whole) {
-                    sum[i][v] = load(p.c[row + i] + p.c_offset + at);
-                } else {
-                    T edge[lanes] = {};
-                    const index valid = min(max(p.columns - at, 0), lanes);
-                    for (index j = 0; j < valid; ++j) edge[j] = p.c[row + i][p.c_offset + at + j];
-                    sum[i][v] = load(edge);
-                }
-            }
-
+        Vec<T> sum[Rows][Width] = {};
         const T* values = b + part * lanes;
         for (index block = 0; block < depth.blocks; ++block) {
             index at = block * depth.stride;
@@ -78,17 +77,18 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, Depth depth, 
             }
         }
 
+        const bool whole = p.columns == Width * panel;
         for (index i = 0; i < Rows; ++i)
             for (index v = 0; v < Width; ++v) {
                 const index at = v * panel + part * lanes;
                 T* out = p.c[row + i] + p.c_offset + at;
-                if (whole) {
-                    store(out, sum[i][v]);
+                if (first && !p.accumulate) {
+                    if (p.bias) sum[i][v] += load(p.bias + at);
+                    put(out, sum[i][v], whole ? lanes : p.columns - at);
+                } else if (whole) {
+                    store(out, load(out) + sum[i][v]);
                 } else {
-                    T edge[lanes];
-                    store(edge, sum[i][v]);
-                    const index valid = min(max(p.columns - at, 0), lanes);
-                    for (index j = 0; j < valid; ++j) out[j] = edge[j];
+                    add(out, sum[i][v], p.columns - at);
                 }
             }
     }

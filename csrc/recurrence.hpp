@@ -717,9 +717,18 @@ private:
     void bias(index item, const int* gate, T* out) {
         if (!out || gate[item % C::slots] < 0) return;
         T total[panel] = {};
-        for (index pair = 0; pair < p_.layout.rows; ++pair)
-            for (index j = 0; j < panel; ++j) total[j] += d_gate(pair, item)[j];
+        sum_pairs(total, [&](index pair, index j) { return d_gate(pair, item)[j]; });
         copy(rows_of(out, item, gate, 1), total, units_of(item));
+    }
+
+    // Sums over all pairs, in two levels as the products do.
+    template <class Value> PENSTOCK_INLINE void sum_pairs(T* total, Value value) const {
+        for (index first = 0; first < p_.layout.rows; first += depth_block) {
+            T some[panel] = {};
+            for (index pair = first; pair < min(first + depth_block, p_.layout.rows); ++pair)
+                for (index j = 0; j < panel; ++j) some[j] += value(pair, j);
+            for (index j = 0; j < panel; ++j) total[j] += some[j];
+        }
     }
 
     // Input and forget gate saw the previous cell state, the output gate the new one.
@@ -729,10 +738,10 @@ private:
         if (which < 0) return;
         const index at = item / C::slots * panel;
         T total[panel] = {};
-        for (index pair = 0; pair < p_.layout.rows; ++pair) {
+        sum_pairs(total, [&](index pair, index j) {
             const T* seen = which == 2 ? plan_.c + pair * sizes_.units : plan_.c_prev_rows[pair];
-            for (index j = 0; j < panel; ++j) total[j] += d_gate(pair, item)[j] * seen[at + j];
-        }
+            return d_gate(pair, item)[j] * seen[at + j];
+        });
         copy(p_.d_weights.peephole + which * sizes_.hidden + at, total, units_of(item));
     }
 

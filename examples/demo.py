@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from python_functions import NAMES, PLAIN, Function, read_functions, read_tokens, write_data
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -38,14 +39,21 @@ COLORS = {
 
 # Written for this demo and not finished: a bracket is open, so the parser refuses all of it.
 UNFINISHED = """\
-def blend(frames, weight=0.5, *, mask=None):
-    total = len(frames)
-    for index, frame in enumerate(frames):
-        scale = weight ** (total - index)
-        if mask is not None:
-            frame = frame.masked(mask, fill=index)
-        yield normalise(frame.pixels * scale, total=total, clip="""
+def read_scores(path, names=None, *, limit=100):
+    scores = {}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            name, value = line.split(",")
+            if names is None or name in names:
+                scores[name] = float(value)
+            if len(scores) >= limit:
+                raise TooMany(path, line=number)
+    return sorted(scores.items(), key="""
 COMPLETION = "None)\n"
+
+TRAINING = (
+    "--layers 2 --dropout 0.2 --embedding-dropout 0.1 --batch-tokens 2048 --learning-rate 0.004 --epochs 3"
+)
 
 NEXT = """\
 The model        {folder}/model             weights, vocabularies, configuration, metrics
@@ -99,7 +107,7 @@ def show_accuracy(tag: Tagger, parts: dict[str, list[Function]]) -> None:
     test = parts["test"]
     texts = [[token for token, _ in function] for function in test]
     usual = frequent_labels(parts["train"])
-    table = Table("right on files it never saw", "all tokens", "names")
+    table = Table("right on files it never saw", "all tokens", "names", box=box.SIMPLE_HEAD)
     for title, found in (
         ("each token's most frequent label", [[usual[token] for token in function] for function in texts]),
         ("the model, which reads the context", tag(texts)),
@@ -145,14 +153,14 @@ def main(folder: Path) -> None:
 
     console.rule("[bold]2. Training")
     data, model = folder / "data", folder / "model"
-    run("train", "tag", f"{data}/train.tsv", "--dev", f"{data}/dev.tsv", "--test", f"{data}/test.tsv",
-        "--output", str(model), "--overwrite", "--epochs", "3")  # fmt: skip
+    files = [f"{data}/train.tsv", "--dev", f"{data}/dev.tsv", "--test", f"{data}/test.tsv"]
+    run("train", "tag", *files, "--output", f"{model}", "--overwrite", *TRAINING.split())
 
     console.rule("[bold]3. What the context is worth")
     predictor = penstock.load(model)
 
     def tag(texts: list[list[str]]) -> list[list[str]]:
-        return [found["labels"] for found in predictor.predict(texts)]
+        return [found["tags"] for found in predictor.predict(texts)]
 
     show_accuracy(tag, parts)
 

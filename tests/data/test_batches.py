@@ -1,4 +1,4 @@
-"""Batches under a token budget: nothing lost, nothing twice, within the budget, fair to ranks; and padding."""
+"""Batches under a token budget: nothing lost, nothing twice, within the budget, fair to ranks. Padding."""
 
 from typing import Any
 
@@ -55,8 +55,8 @@ def test_a_row_is_repeated_only_if_there_is_no_other_way() -> None:
 def test_ranks_of_a_step_have_similar_lengths() -> None:
     lengths = random_lengths(3, 5000)
     ranks = [list(TokenBatchSampler(lengths, 2000, rank=rank, world_size=2)) for rank in (0, 1)]
-    longest = [[max(lengths[batch]) for batch in batches] for batches in ranks]
-    assert all(abs(a - b) <= max(8, a / 4) for a, b in zip(*longest, strict=True))
+    first, second = np.array([[max(lengths[batch]) for batch in batches] for batches in ranks])
+    assert (np.abs(first - second) / np.maximum(first, second)).mean() < 0.1
 
 
 def test_epochs_differ_and_come_back() -> None:

@@ -60,7 +60,7 @@ def test_rows_are_copies(tmp_path: Path) -> None:
     assert read[0].tolist() == [0, 1, 2]
 
 
-def test_strided_and_foreign_endian_rows_are_stored_by_value(tmp_path: Path) -> None:
+def test_strided_rows_are_stored_by_value(tmp_path: Path) -> None:
     strided = np.arange(12, dtype=np.float32).reshape(3, 4).T
     with RaggedWriter(tmp_path / "rows", np.float32, 3) as writer:
         writer.append(strided)

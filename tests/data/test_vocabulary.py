@@ -7,7 +7,7 @@ from penstock.errors import InputError
 
 
 def test_vocabulary_is_ordered_by_frequency_then_name() -> None:
-    words = Vocabulary.build("b a c a b d <pad> <unk> <unk>".split())
+    words = Vocabulary.build(["b", "a", "c", "a", "b", "d", "<pad>", "<unk>", "<unk>"])
     assert list(words) == ["<pad>", "<unk>", "a", "b", "c", "d"]
     assert words.ids(["a", "zebra", "d"]).tolist() == [2, 1, 5]
     assert words.ids(["a"]).dtype == "int32"
@@ -17,7 +17,7 @@ def test_vocabulary_is_ordered_by_frequency_then_name() -> None:
 
 
 def test_vocabulary_limits() -> None:
-    tokens = "a a a b b c".split()
+    tokens = ["a", "a", "a", "b", "b", "c"]
     assert Vocabulary.build(tokens, min_frequency=2).tokens[2:] == ["a", "b"]
     assert len(Vocabulary.build(tokens, max_size=3)) == 3
     assert len(Vocabulary.build([])) == 2

@@ -68,7 +68,7 @@ def _show_confusion(console: "Console", labels: list[str], matrix: list[list[int
 
     from penstock.training.report import make_table
 
-    table = make_table("truth \\\\ predicted", *(f">{escape(label)}" for label in labels))
+    table = make_table("truth \\ predicted", *(f">{escape(label)}" for label in labels))
     for i, (label, row) in enumerate(zip(labels, matrix, strict=True)):
         cells = (f"[{_colour(i == j, count)}]{count:,}[/]" for j, count in enumerate(row))
         table.add_row(escape(label), *cells)

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: an unknown argument, or a flag without its value.
         """
-        namespace, unknown = self.parse_known_args(arguments)
+        namespace, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             close = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
@@ -129,7 +129,8 @@ def read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
         where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected `key: value` lines, got {type(values).__name__}")
+        found = "an empty file" if values is None else type(values).__name__
+        raise InputError(f"{path}: expected `key: value` lines, got {found}")
     for key in values:
         if key not in model.model_fields:
             close = difflib.get_close_matches(str(key), model.model_fields, n=1)

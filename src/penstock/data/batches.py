@@ -96,9 +96,8 @@ class TokenBatchSampler(Sampler[list[int]]):
         """Where batches begin in the rows sorted from the longest; the last entry is N."""
         cuts = [0]
         while cuts[-1] < len(self._order):
-            cuts.append(
-                min(cuts[-1] + self._rows(int(self.lengths[self._order[cuts[-1]]])), len(self._order))
-            )
+            longest = int(self.lengths[self._order[cuts[-1]]])
+            cuts.append(min(cuts[-1] + self._rows(longest), len(self._order)))
         return cuts
 
     def _bucketed_cuts(self) -> list[int]:

@@ -166,6 +166,8 @@ def _layout(
         if line.strip(_BLANK) and not line.startswith(("#", "-DOCSTART-")):
             break
     first, line = next((pair for pair in reversed(head) if pair[1].strip(_BLANK)), (0, ""))
+    if not line:
+        raise InputError(f"{path}: expected sentences, got only blank lines")
     fields = _fields(line)
     named = re.search(r"\.conllu(\.gz)?$", path.name.lower())
     conllu = bool(named) or (len(fields) == len(CONLLU_COLUMNS) and bool(_ANY_ID.fullmatch(fields[0])))
@@ -176,11 +178,11 @@ def _layout(
     if token is None:
         raise InputError(f"{place}: expected a token in column {token_column}, got {width} columns")
     if tag == token:
+        if tagged and width > 1:
+            raise InputError(f"{place}: token and tag are both in column {token + 1}")
         tag = None
     if tagged and tag is None:
-        wanted = (
-            f"a tag in column {tag_column}" if tag_column is not None else "at least two columns (token, tag)"
-        )
+        wanted = f"a tag in column {tag_column} beside the token's" if tag_column else "a token and a tag"
         raise InputError(f"{place}: expected {wanted}, got {width} {'column' if width == 1 else 'columns'}")
     return _Layout(path, conllu, token, tag, tagged, width, first), itertools.chain(head, lines)
 
@@ -192,9 +194,8 @@ def _position(
     column = default if column is None else column
     if isinstance(column, str) and not re.fullmatch(r"-?\d+", column):
         if not conllu or column.lower() not in CONLLU_COLUMNS:
-            known = (
-                f"a number or one of {', '.join(CONLLU_COLUMNS)}" if conllu else "a number (no CoNLL-U file)"
-            )
+            names = f"a number or one of {', '.join(CONLLU_COLUMNS)}"
+            known = names if conllu else "a number (no CoNLL-U file)"
             raise InputError(f"{place}: column {column!r}: expected {known}")
         return CONLLU_COLUMNS.index(column.lower())
     number = int(column)
@@ -205,11 +206,9 @@ def _position(
 
 
 def _fields(line: str) -> list[str]:
-    return (
-        [field.strip(" ") for field in line.split("\t")]
-        if "\t" in line
-        else _SPACES.split(line.strip(" "))[::2]
-    )
+    if "\t" in line:
+        return [field.strip(" ") for field in line.split("\t")]
+    return _SPACES.split(line.strip(" "))[::2]
 
 
 def _filled(line: str, column: int | None, tag: str) -> str:

@@ -1,11 +1,10 @@
 """Multivariate numeric series of differing length, from .ts files and from long tables; and their scaling."""
 
-import contextlib
 import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.data.lines import place, read_lines
+from penstock.data.numbers import MISSING, is_number, to_finite, to_float32
 from penstock.data.table import column_names, is_table, read_rows
 from penstock.errors import InputError
 
@@ -250,7 +250,7 @@ def _ts_header(path: Path, lines: Iterator[tuple[int, str]]) -> _TsHeader:
 
 
 def _ts_channel(text: str, dimension: int, where: str) -> NDArray[np.float32]:
-    return _numbers(text.split(","), lambda step: f"{where}, dimension {dimension}, step {step + 1}")
+    return to_float32(text.split(","), lambda step: f"{where}, dimension {dimension}, step {step + 1}")
 
 
 # --- long tables ---
@@ -313,7 +313,7 @@ def _steps(path: Path, columns: SeriesColumns) -> Iterator[_Step]:
     named = [name for name in (id, time, label) if name is not None]
     for row in read_rows(path, [*named, *values], nonempty=named):
         where = place(path, row.line)
-        numbers = _numbers(
+        numbers = to_float32(
             [row.values[name] for name in values], lambda d, at=where: f"{at}, column {values[d]!r}"
         )
         moment = _moment(row.values[time], f"{where}, column {time!r}") if time else 0.0
@@ -332,51 +332,16 @@ def _check_label(path: Path, first: _Step, step: _Step) -> None:
         )
 
 
-# --- numbers ---
-
-_MISSING = ("", "?", "-", "na", "n/a", "nan", "null", "none")
-
-
-def _numbers(texts: list[str], where: Callable[[int], str]) -> NDArray[np.float32]:
-    """float32 (n,) from n texts; `where` says where the i-th stands, for the error."""
-    with contextlib.suppress(ValueError), np.errstate(over="ignore"):
-        numbers = np.array([float(text) for text in texts]).astype(np.float32)
-        if np.isfinite(numbers).all():
-            return numbers
-    for i, text in enumerate(texts):
-        _finite(text, where(i))
-    raise AssertionError("a number that is not finite was not found again")
-
-
-def _finite(text: str, where: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        what = "a missing value" if text.strip().lower() in _MISSING else repr(text)
-        raise InputError(f"{where}: expected a number, got {what}") from None
-    if not abs(number) <= np.finfo(np.float32).max:
-        raise InputError(f"{where}: expected a finite number, got {text.strip()}")
-    return number
-
-
 def _moment(text: str, where: str) -> float:
     """A time as a number: itself, or an ISO 8601 date in seconds."""
     try:
-        moment = datetime.fromisoformat(text.strip()) if not _is_number(text) else None
+        moment = datetime.fromisoformat(text.strip()) if not is_number(text) else None
     except ValueError:
         raise InputError(f"{where}: expected a number or an ISO 8601 date, got {text!r}") from None
     if moment is None:
-        return _finite(text, where)
+        return to_finite(text, where)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_text(text: str) -> bool:
-    return not _is_number(text) and text.strip().lower() not in _MISSING
+    return not is_number(text) and text.strip().lower() not in MISSING

@@ -1,7 +1,7 @@
 """Text to ids, through the tokenizers library."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -87,8 +87,16 @@ def train_tokenizer(
         trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
     else:
         raise ValueError(f"kind: expected 'word', 'bpe' or 'char', got {kind!r}")
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() < least:
+    some = False
+
+    def stream() -> Iterator[str]:
+        nonlocal some
+        for text in texts:
+            some = some or bool(text.strip())
+            yield text
+
+    tokenizer.train_from_iterator(stream(), trainer)
+    if not some or tokenizer.get_vocab_size() < least:
         raise InputError("texts: expected text to learn a vocabulary from, got none")
     tokenizer.encode_special_tokens = True  # "<pad>" in a text is text
     return tokenizer

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.data.lines import read_lines
+from penstock.data.numbers import is_number, to_float32
 from penstock.errors import InputError
 
 
@@ -51,7 +52,8 @@ def read_vectors(path: str | os.PathLike[str], words: Sequence[str]) -> Vectors:
             rows.append(exact[word])
             certain[exact[word]] = True
         if rows:
-            matrix[rows] = _vector(numbers, f"{path}, line {line}")
+            where = f"{path}, line {line}"
+            matrix[rows] = to_float32(numbers, lambda d, at=where: f"{at}, number {d + 1} of the vector")
             found[rows] = True
     if matrix is None:
         raise InputError(f"{path}: expected word vectors, got only a header")
@@ -69,24 +71,9 @@ def _entries(path: Path) -> Iterator[tuple[int, str, list[str]]]:
         width = width or text.count(" ")
         word, *numbers = text.rsplit(" ", width) if width else [text]
         before = word.rpartition(" ")[2] if " " in word else ""
-        if not numbers or len(numbers) != width or _is_number(before):
-            got = len(numbers) + _is_number(before)
+        if not numbers or len(numbers) != width or is_number(before):
+            got = len(numbers) + is_number(before)
             raise InputError(
                 f"{path}, line {line}: expected a word and {width or 'its'} numbers, got {got} numbers"
             )
         yield line, word, numbers
-
-
-def _vector(numbers: list[str], place: str) -> NDArray[np.float32]:
-    for text in numbers:
-        if not _is_number(text) or not abs(float(text)) <= np.finfo(np.float32).max:
-            raise InputError(f"{place}: expected finite numbers after the word, got {text!r}")
-    return np.array([float(text) for text in numbers], np.float32)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

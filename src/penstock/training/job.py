@@ -9,16 +9,19 @@ A task subclasses `Job`, and `penstock.training.fit(JobClass, config)` does the 
 import abc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import torchmetrics
 from torch import Tensor, nn
 
 from penstock.training.config import TrainingOptions
 
+if TYPE_CHECKING:  # predicting takes no torchmetrics, which are slow to import
+    import torchmetrics
+
+    Metric = torchmetrics.Metric | torchmetrics.MetricCollection
+
 Batch = dict[str, Tensor]
-Metric = torchmetrics.Metric | torchmetrics.MetricCollection
 
 
 class SequenceDataset(Protocol):
@@ -97,7 +100,7 @@ class Job(abc.ABC):
         """Pad examples into one batch; always with "lengths", int64 (B,)."""
 
     @abc.abstractmethod
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
         """A fresh metric: `update(outputs, batch)`, `compute() -> {name: number}`, summed over processes."""
 
     @abc.abstractmethod

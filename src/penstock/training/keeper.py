@@ -3,6 +3,7 @@
 import csv
 import shutil
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -40,6 +41,7 @@ class Keeper(pl.Callback):
         best: the entry of the history of the best epoch, or None.
         fingerprint: of the data trained on; kept in the checkpoints.
         seconds_before: time spent before this run was resumed.
+        interrupted: whether a signal has stopped the run.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Keeper(pl.Callback):
         self._run_started = time.monotonic()
         self._position = {"epoch": 0, "batch": 0}
         self._stop = threading.Event()
+        self.interrupted = False
         self._handlers: dict[int, Any] = {}
         self._writer: SummaryWriter | None = None
 
@@ -96,6 +99,8 @@ class Keeper(pl.Callback):
     def _on_signal(self, number: int, frame: Any) -> None:
         """Stop after the current batch; the second signal does what it always did."""
         self._stop.set()
+        if self._writer is not None:
+            print("stopping after this batch; Ctrl-C again stops at once", file=sys.stderr)
         self._restore_handlers()
 
     def _restore_handlers(self) -> None:
@@ -128,13 +133,15 @@ class Keeper(pl.Callback):
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(pl_module.gradient_norm))
         diverged, stop, due = _any_process(trainer, not finite, self._stop.is_set(), due)
         if diverged:
-            raise Diverged(float(loss))
+            gradient = float(pl_module.gradient_norm)
+            raise Diverged(f"the loss became {float(loss):.4g}, the norm of its gradient {gradient:.4g}")
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # the epoch ends anyway, with all that belongs to its end
         if stop or due:
             self._position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
             self._save(trainer)
         if stop:
+            self.interrupted = True
             raise Interrupted
 
     def _log_step(self, trainer: pl.Trainer, learner: Learner, loss: float) -> None:
@@ -177,9 +184,8 @@ class Keeper(pl.Callback):
         self._log_epoch()
         self._position = {"epoch": trainer.current_epoch + 1, "batch": 0}
         self._save(trainer, best=improved)
-        trainer.should_stop = self._patience_is_over()
-        if any(_any_process(trainer, self._stop.is_set())):
-            raise Interrupted
+        (self.interrupted,) = _any_process(trainer, self._stop.is_set())
+        trainer.should_stop = self.interrupted or self._patience_is_over()
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._started

@@ -1,6 +1,6 @@
 """The task's model as Lightning trains it: steps, optimizer, learning rate, clipping."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -9,8 +9,11 @@ import torchmetrics
 from torch import Tensor
 
 from penstock.training.config import TrainingOptions
-from penstock.training.job import Batch, Metric, TaskModel
+from penstock.training.job import Batch, TaskModel
 from penstock.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from penstock.training.job import Metric
 
 
 class Learner(pl.LightningModule):
@@ -23,7 +26,7 @@ class Learner(pl.LightningModule):
         steps: optimizer steps of the whole run.
     """
 
-    def __init__(self, model: TaskModel, metric: Metric, config: TrainingOptions, steps: int) -> None:
+    def __init__(self, model: TaskModel, metric: "Metric", config: TrainingOptions, steps: int) -> None:
         super().__init__()
         self.model = model
         self.metric = metric
@@ -56,7 +59,7 @@ class Learner(pl.LightningModule):
         """Seed and learning rate follow from the step alone, so that a resumed run repeats them exactly."""
         step = self.trainer.global_step
         seed = np.random.SeedSequence([self.config.seed, self.trainer.global_rank, step]).generate_state(2)
-        torch.manual_seed(int(seed[0]) << 31 ^ int(seed[1]))
+        _seed(self.device, int(seed[0]) << 31 ^ int(seed[1]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate
 
@@ -77,3 +80,15 @@ class Learner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.schedule.drops = checkpoint["schedule_drops"]
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the generators that a step on `device` draws from.
+
+    `torch.manual_seed` would do, but where CUDA is not in use it notes every call with its traceback.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

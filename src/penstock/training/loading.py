@@ -11,7 +11,7 @@ from penstock.training.job import BatchSampler, Job, SequenceDataset
 class ResumableBatches:
     """The batches of one epoch after the other, from a given epoch and batch on.
 
-    Every `iter()` is an epoch.
+    Every iterator that yields anything is an epoch (a loader with workers also makes some that do not).
     """
 
     def __init__(self, batches: BatchSampler, epoch: int = 0, first: int = 0) -> None:
@@ -26,7 +26,7 @@ class ResumableBatches:
         self.batches.set_epoch(self.epoch)
         first, self.first = self.first, 0
         self.epoch += 1
-        return islice(iter(self.batches), first, None)
+        yield from islice(iter(self.batches), first, None)
 
 
 class _Share:

@@ -1,18 +1,21 @@
 """A model's figures on data: the one loop of evaluation."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-from penstock.training.job import Batch, Metric, TaskModel
+from penstock.training.job import Batch, TaskModel
+
+if TYPE_CHECKING:
+    from penstock.training.job import Metric
 
 
 @torch.no_grad()
 def measure(
     model: TaskModel,
-    metric: Metric,
+    metric: "Metric",
     batches: Iterable[Batch],
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
@@ -29,7 +32,9 @@ def measure(
     """
     model.to(device).eval()
     metric.to(device)
-    loss = torchmetrics.MeanMetric().to(device)
+    from torchmetrics import MeanMetric  # noqa: PLC0415  (slow to import; predicting needs only `to_device`)
+
+    loss = MeanMetric().to(device)
     for batch in (to_device(batch, device) for batch in batches):
         outputs = model(batch)
         loss.update(model.loss(outputs, batch), weight=len(batch["lengths"]))

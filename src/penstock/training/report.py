@@ -83,11 +83,13 @@ def show_report(console: Console, report: Report) -> None:
                 *(f"{part.get(name, float('nan')):.4f}" for part in report.metrics.values()),
             )
         console.print(table)
-    which = f"epoch {report.best_epoch} of {report.epochs}" if report.best_epoch else "of no whole epoch"
+    if report.interrupted:
+        console.print("\n  [yellow]interrupted; --resume goes on from here[/]")
+    weights = f"the best, of epoch {report.best_epoch} of {report.epochs}"
     facts = {
         "parameters": f"{report.parameters:,}",
         "time": duration(report.seconds),
-        "weights": which,
+        "weights": weights if report.best_epoch else "as they are, no epoch has ended",
         "model": str(report.output),
         "curves": str(report.output / "curves.png") if report.epochs else "",
         "logs": str(report.output / "logs"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +101,10 @@ class _Run:
         self._show_start()
         with quiet_lightning():
             trainer = self._trainer()
-            interrupted = self._fit(trainer, learner, batches)
+            self._fit(trainer, learner, batches)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # what is left is for the first process alone
-        return self._finish(trainer.strategy.root_device, interrupted)
+        return self._finish(trainer.strategy.root_device)
 
     def _resumed_position(self) -> dict[str, int]:
         """The epoch and batch to go on from."""
@@ -113,6 +114,11 @@ class _Run:
         if position["data"] != self.keeper.fingerprint:
             raise InputError(
                 f"{self.workspace.output}: the data are not those the training to resume was started with"
+            )
+        if position["epoch"] > self.config.epochs:
+            raise InputError(
+                f"--epochs {self.config.epochs}: expected at least {position['epoch']}, so many has the "
+                "training to resume behind it"
             )
         return {"epoch": position["epoch"], "first": position["batch"]}
 
@@ -139,24 +145,23 @@ class _Run:
             enable_model_summary=False,
         )
 
-    def _fit(self, trainer: pl.Trainer, learner: Learner, batches: DataLoader) -> bool:
-        """Train, and say whether it was interrupted."""
+    def _fit(self, trainer: pl.Trainer, learner: Learner, batches: DataLoader) -> None:
+        """Train until the end, or until there is a reason to stop."""
         dev = measuring_loader(self.job, self.job.dev_data, self.rank, self.world_size)
         checkpoint = self.workspace.last if self.config.resume else None
+        handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(learner, batches, dev, ckpt_path=checkpoint, weights_only=True)
         except Interrupted:
-            return True
+            pass  # the keeper knows, and has written a checkpoint
         except Diverged as error:
             raise InputError(self._diverged(trainer, error)) from None
-        except SystemExit:  # Lightning's answer to a second Ctrl-C
+        except SystemExit:  # Lightning's answer to a second Ctrl-C; it leaves further ones ignored
+            signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-        return False
 
     def _diverged(self, trainer: pl.Trainer, error: Diverged) -> str:
-        sentence = (
-            f"the loss became {error} in step {trainer.global_step} of epoch {trainer.current_epoch + 1}"
-        )
+        sentence = f"{error} at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
         if not self.workspace.last.exists():
             return f"{sentence}, before the first checkpoint: try a smaller --learning-rate or --clip-norm"
         return (
@@ -164,7 +169,7 @@ class _Run:
             "and a smaller --learning-rate or --clip-norm"
         )
 
-    def _finish(self, device: torch.device, interrupted: bool) -> Report:
+    def _finish(self, device: torch.device) -> Report:
         """Measure the best weights, and let the first process save and show them."""
         best = self.keeper.best
         metrics: dict[str, dict[str, float]] = {}
@@ -176,7 +181,7 @@ class _Run:
             self.job.model.load_state_dict(
                 {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
             )
-            if self.job.test_data is not None and not interrupted:
+            if self.job.test_data is not None and not self.keeper.interrupted:
                 loader = measuring_loader(self.job, self.job.test_data)
                 figures = measure(self.job.model, self.job.metric(), loader, device)
                 metrics["test"] = {name: float(value) for name, value in figures.items()}
@@ -187,7 +192,7 @@ class _Run:
             epochs=len(self.keeper.history),
             best_epoch=int(best["epoch"]) if best else 0,
             seconds=self.keeper.seconds_before + time.monotonic() - self.started,
-            interrupted=interrupted,
+            interrupted=self.keeper.interrupted,
         )
         if self.rank == 0:
             self._save(report)
@@ -198,7 +203,8 @@ class _Run:
         folder = self.workspace.folder
         if self.keeper.history:
             title = f"{self.job.task}: {self.workspace.output.name}"
-            curves.draw(folder / "curves.png", self.keeper.history, self.job.monitor, title)
+            history, best = self.keeper.history, report.best_epoch
+            curves.draw(folder / "curves.png", history, self.job.monitor, best, title)
         with atomic_write(folder / "README.md") as file:
             file.write(model_card(self.job.task, report, to_dict(self.config)))
         save_model(folder, self.job, report.to_json())

@@ -35,13 +35,13 @@ class Workspace:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        name = Path(os.path.abspath(output)).name
-        self.folder = output.parent / f"{name}.training" if output.name else Path(f"../{name}.training")
+        self.folder = output.parent / f"{output.name}.training"
         self.checkpoints = self.folder / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.logs = self.folder / "logs"
         self.data = self.folder / "data"
+        self._copied: int | None = None  # when the checkpoint that was copied here was written
 
     @contextlib.contextmanager
     def claim(self, config: TrainingOptions) -> Iterator[Self]:
@@ -61,12 +61,11 @@ class Workspace:
             raise InputError(f"{self.output}: another training is writing to it") from None
         try:
             self._resume(config) if config.resume else self._start(config)
-            with atomic_write(self.folder / "config.yaml") as file:
-                file.write(to_yaml(config))
-            yield self
+            with self._swept():
+                with atomic_write(self.folder / "config.yaml") as file:
+                    file.write(to_yaml(config))
+                yield self
         finally:
-            shutil.rmtree(self.data, ignore_errors=True)
-            self._remove_if_bare()
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
 
@@ -82,6 +81,8 @@ class Workspace:
     def _check_output(self, config: TrainingOptions) -> None:
         if self.output.exists() and not self.output.is_dir():
             raise InputError(f"{self.output}: expected a folder, got a file")
+        if self.output.resolve() in (Path.cwd(), *Path.cwd().parents):
+            raise InputError(f"{self.output}: expected another folder than the current one")
         if not self.output.is_dir() or not any(self.output.iterdir()) or config.resume:
             return
         if not (self.output / "config.json").is_file():
@@ -107,20 +108,27 @@ class Workspace:
         self.checkpoints.mkdir(parents=True)
 
     def _resume(self, config: TrainingOptions) -> None:
-        if not self.last.exists():
-            finished = self.output / "checkpoints"
-            if not (finished / "last.ckpt").exists():
-                raise InputError(f"{self.output}: nothing to resume, no checkpoint was written there")
-            shutil.rmtree(self.folder, ignore_errors=True)
-            for part in ("checkpoints", "logs"):
-                shutil.copytree(self.output / part, self.folder / part)
-            shutil.copy(self.output / "config.yaml", self.folder)
-        _check_same(yaml.safe_load((self.folder / "config.yaml").read_text("utf-8")), config, self.folder)
+        source = self.folder if self.last.exists() else self.output
+        if not (source / "checkpoints" / "last.ckpt").exists():
+            raise InputError(f"{self.output}: nothing to resume, no checkpoint was written there")
+        _check_same(yaml.safe_load((source / "config.yaml").read_text("utf-8")), config, source)
+        if source == self.folder:
+            return
+        self._start(config)
+        for part in ("checkpoints", "logs"):
+            shutil.copytree(self.output / part, self.folder / part, dirs_exist_ok=True)
+        self._copied = self.last.stat().st_mtime_ns
 
-    def _remove_if_bare(self) -> None:
-        """Leave nothing behind of a run that ended before its first checkpoint."""
-        if self.folder.exists() and not any(self.checkpoints.iterdir()):
-            shutil.rmtree(self.folder)
+    @contextlib.contextmanager
+    def _swept(self) -> Iterator[None]:
+        """Remove the encoded data at the end, and the whole folder if no checkpoint was written to it."""
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.data, ignore_errors=True)
+            written = self.last.exists() and self.last.stat().st_mtime_ns != self._copied
+            if not written:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def to_yaml(config: TrainingOptions) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from penstock.data.batches import pad
 from penstock.data.ragged import RaggedArray, RaggedWriter
 from penstock.data.split import stratified_split
 from penstock.data.vectors import read_vectors
@@ -72,7 +74,10 @@ def _split(config: Config, ids: list[int]) -> NDArray[np.str_]:
     """The part, "train" or "dev", of every example of the training file."""
     parts = np.full(len(ids), "train")
     if config.dev is None:
-        parts[stratified_split(ids, config.dev_fraction, config.seed)[1]] = "dev"
+        try:
+            parts[stratified_split(ids, config.dev_fraction, config.seed)[1]] = "dev"
+        except InputError as error:
+            raise InputError(f"{config.data}: {error}; give --dev FILE") from None
     return parts
 
 
@@ -105,6 +110,12 @@ def write(
                 number += 1
     for name, values in ids.items():
         np.save(folder / f"{name}.labels.npy", np.array(values, np.int64))
+
+
+def collate(rows: list[NDArray[Any]]) -> dict[str, Tensor]:
+    """Pad rows into "inputs", with "lengths"; a token row is padded with 0, the id of `<pad>`."""
+    inputs, lengths = pad(rows)
+    return {"inputs": inputs, "lengths": lengths}
 
 
 def _vectors(config: Config, encoder: Encoder) -> NDArray[np.float32]:

@@ -42,6 +42,7 @@ class TextEncoder:
     """
 
     kind = "text"
+    files = ("tokenizer.json",)
     dtype = np.dtype(np.int32)
     width = None
 
@@ -103,6 +104,7 @@ class SeriesEncoder:
     """
 
     kind = "series"
+    files = ("columns.json", "scaler.json")
     dtype = np.dtype(np.float32)
 
     def __init__(self, columns: SeriesColumns, scaler: Scaler | None = None) -> None:
@@ -123,7 +125,13 @@ class SeriesEncoder:
             columns = SeriesColumns(fields["id"], fields["time"], fields["label"], tuple(fields["values"]))
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{source / 'columns.json'}: expected the columns of series ({error})") from None
-        return cls(columns, Scaler.from_json(assets["scaler.json"], str(source / "scaler.json")))
+        scaler = Scaler.from_json(assets["scaler.json"], str(source / "scaler.json"))
+        if len(scaler.mean) != len(columns.values):
+            raise InputError(
+                f"{source / 'scaler.json'}: expected {len(columns.values)} channels as in columns.json, "
+                f"got {len(scaler.mean)}"
+            )
+        return cls(columns, scaler)
 
     @property
     def input_size(self) -> int:
@@ -189,6 +197,16 @@ def plan(config: Config) -> Encoder:
 
 
 def load(kind: str, assets: Mapping[str, str], config: Config, source: Path) -> Encoder:
-    """The fitted encoder of a prepared or saved run."""
-    encoder = {"text": TextEncoder, "series": SeriesEncoder}[kind]
+    """The fitted encoder of a prepared or saved run.
+
+    Raises:
+        InputError: there is no such kind, or an asset is missing or damaged.
+    """
+    encoders = {"text": TextEncoder, "series": SeriesEncoder}
+    if kind not in encoders:
+        raise InputError(f"{source / 'config.json'}: expected a kind of {', '.join(encoders)}, got {kind!r}")
+    encoder = encoders[kind]
+    for name in (*encoder.files, "labels.json"):
+        if name not in assets:
+            raise InputError(f"{source / 'config.json'}: 'assets' lacks {name}, which a classifier needs")
     return encoder.load(assets, config, source)

@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from penstock.data.batches import pad
 from penstock.data.vocabulary import Labels
 from penstock.tasks.classify import data
 from penstock.tasks.classify.config import Config
-from penstock.tasks.classify.data import Examples
+from penstock.tasks.classify.data import Examples, collate
 from penstock.tasks.classify.encoders import load
 from penstock.tasks.classify.metrics import ClassifyMetric
 from penstock.tasks.classify.model import Classifier, TokenInput
@@ -61,9 +60,3 @@ class ClassifyJob(SequenceJob):
             "embedding_size": self.embedding_size,
             "classes": len(self.labels),
         }
-
-
-def collate(rows: list[NDArray[Any]]) -> dict[str, Tensor]:
-    """Pad rows into "inputs", with "lengths"; a token row is padded with 0, the id of `<pad>`."""
-    inputs, lengths = pad(rows)
-    return {"inputs": inputs, "lengths": lengths}

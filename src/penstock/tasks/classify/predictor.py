@@ -16,15 +16,13 @@ from penstock.data.table import is_table
 from penstock.data.vocabulary import Labels
 from penstock.errors import InputError
 from penstock.tasks.classify.config import Config, EvaluateOptions, PredictOptions
-from penstock.tasks.classify.data import Examples, write
-from penstock.tasks.classify.encoders import Item, load
-from penstock.tasks.classify.job import collate
-from penstock.tasks.classify.metrics import ClassifyMetric, describe
+from penstock.tasks.classify.data import Examples, collate, write
+from penstock.tasks.classify.encoders import Encoder, Item, load
 from penstock.tasks.classify.model import Classifier
 from penstock.tasks.streams import chunks, stdin_lines
 from penstock.training.device import choose_device, use_threads
 from penstock.training.measure import measure, to_device
-from penstock.training.saved import read_model
+from penstock.training.saved import SavedModel, read_model
 
 _CHUNK = 512  # inputs predicted at a time: sorted by length among themselves, given back in order
 
@@ -56,6 +54,7 @@ class Predictor:
         self._encoder = load(saved.architecture.get("kind", ""), saved.assets, self.config, saved.folder)
         self._labels = Labels.from_json(saved.assets["labels.json"], str(saved.folder / "labels.json"))
         self.labels = list(self._labels)
+        _check_sizes(saved, self._encoder, self._labels)
         self.model = saved.build(Classifier, self.config)
 
     def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
@@ -83,6 +82,8 @@ class Predictor:
 
     def evaluate(self, options: EvaluateOptions) -> dict[str, Any]:
         """Measure on a labelled file; see `penstock.tasks.classify.evaluate`."""
+        from penstock.tasks.classify.metrics import ClassifyMetric, describe  # noqa: PLC0415  (slow to import)
+
         label = options.label or self.config.label
         with TemporaryDirectory(prefix="penstock-") as name, use_threads(self.threads):
             items = self._encoder.read(options.data, label, options)
@@ -130,6 +131,19 @@ class Predictor:
             "probability": values[best],
             "probabilities": dict(zip(self.labels, values, strict=True)),
         }
+
+
+def _check_sizes(saved: SavedModel, encoder: Encoder, labels: Labels) -> None:
+    """Raise InputError if labels or vocabulary are those of another model."""
+    sizes = {
+        "classes": ("labels.json", "labels", len(labels)),
+        "input_size": (encoder.files[0], "inputs", encoder.input_size),
+    }
+    for key, (name, what, found) in sizes.items():
+        expected = saved.architecture.get(key)
+        if found != expected:
+            path = saved.folder / name
+            raise InputError(f"{path}: expected the {expected} {what} of the model, got {found}")
 
 
 def _collate_labelled(examples: Iterable[tuple[Any, int]]) -> dict[str, Tensor]:

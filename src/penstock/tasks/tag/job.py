@@ -24,14 +24,13 @@ class TagJob(SequenceJob):
     """
 
     task = "tag"
-    model: Tagger
 
     @classmethod
     def prepare(cls, config: Config, folder: Path) -> None:
         data.prepare(config, folder)
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config: Config = config
+        self.config = config
         self._assets = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
         self._encoder = Encoder.load(self._assets, config, folder)
         self._forms = RaggedArray(folder / data.FORMS)
@@ -42,10 +41,11 @@ class TagJob(SequenceJob):
         self.test_data = TagData(folder, "test") if config.test else None
         vectors = np.load(folder / data.VECTORS) if config.vectors else None
         self._embedding_size = config.embedding_size if vectors is None else vectors.shape[1]
-        self.model = Tagger(config, **self.architecture())
-        self.model.frequency.copy_(torch.from_numpy(np.load(folder / data.FREQUENCY)))
+        model = Tagger(config, **self.architecture())
+        model.frequency.copy_(torch.from_numpy(np.load(folder / data.FREQUENCY)))
         if vectors is not None:
-            self.model.start_from(torch.from_numpy(vectors), config.freeze_vectors)
+            model.start_from(torch.from_numpy(vectors), config.freeze_vectors)
+        self.model = model
 
     def collate(self, examples: list[Example]) -> Batch:
         return data.collate_labelled(examples, self._forms)

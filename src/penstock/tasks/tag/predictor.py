@@ -101,8 +101,8 @@ class Predictor:
                 collate_fn=partial(collate_labelled, forms=RaggedArray(folder / FORMS)),
             )
             metric = TagMetric(self.labels, self._spans)
-            metrics = measure(self.model, metric, loader, self.device)
-        return {"metrics": metrics, **metric.details()}
+            figures = measure(self.model, metric, loader, self.device)
+        return {"metrics": {name: float(value) for name, value in figures.items()}, **metric.details()}
 
     def _read(self, path: Path, options: EvaluateOptions | PredictOptions, tags: bool) -> Iterator[Sentence]:
         """The sentences of a file, its columns being those of training unless `options` name others."""

@@ -64,7 +64,10 @@ def layer(
     """
     flat = [w for direction in weights for w in direction if w is not None]
     tensors = [x, h0, c0, *flat]
-    backward_follows = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    # A trace is run with and without gradients: it always keeps what a backward would need.
+    backward_follows = torch.jit.is_tracing() or (
+        torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    )
     y, h_n, c_n, c_steps, _ = torch.ops.penstock.layer(
         x, h0, c0, flat, lengths, batch_sizes, cell, len(weights), batch_first, cell_states, backward_follows
     )
@@ -82,7 +85,7 @@ def _directions(flat: Sequence[Tensor], directions: int) -> list[Weights]:
 
 def _named(weights: Sequence[Tensor]) -> Weights:
     rest = list(weights[2:])
-    biases = (rest.pop(0), rest.pop(0)) if len(rest) > 1 and rest[1].dim() == 1 else (None, None)
+    biases = (rest.pop(0), rest.pop(0)) if [w.dim() for w in rest[:2]] == [1, 1] else (None, None)
     projection = rest.pop(0) if rest and rest[0].dim() == 2 else None
     peephole = rest.pop(0) if rest else None
     return Weights(weights[0], weights[1], *biases, projection, peephole)
@@ -129,7 +132,7 @@ def _reserve_values(cell: str, weights: Weights, hidden: int, output: int, dtype
 
 def _time_major(sequence: Tensor | None, batch_first: bool) -> Tensor | None:
     """(T, B, n) or (rows, n) with a contiguous last dimension, as the kernels want it."""
-    if sequence is None or sequence.dim() == 0:
+    if sequence is None or sequence.dim() == 1:  # a sequence that the cell does not have
         return None
     sequence = sequence.detach()
     if sequence.stride(-1) != 1:
