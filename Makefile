@@ -44,7 +44,7 @@ bench: $(VENV)/.tools $(VENV)/.built  ## our layers beside torch.nn's on this ma
 	$(BIN)/python -m benchmarks.layers
 
 docs: $(VENV)/.tools  ## the documentation, in site/
-	$(BIN)/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
 
 wheel: $(VENV)/.tools  ## a wheel for this machine, in dist/
 	$(BIN)/python -m build --wheel

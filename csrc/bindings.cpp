@@ -135,7 +135,8 @@ auto pointer(const Maybe<A>& array, const Shape& shape, const char* name) -> dec
     if (!array) return nullptr;
     check_dtype<std::remove_const_t<T>>(*array, name);
     check_shape(*array, shape, name);
-    if (!is_contiguous(*array)) throw std::invalid_argument(std::string(name) + ": expected a contiguous array");
+    if (!is_contiguous(*array))
+        throw std::invalid_argument(std::string(name) + ": expected a contiguous array");
     return static_cast<T*>(array->data());
 }
 
@@ -145,7 +146,8 @@ Sequence<T> sequence(const Maybe<A>& array, const Layout& layout, bool packed, i
                      const char* name) {
     if (!array) return {};
     check_dtype<std::remove_const_t<T>>(*array, name);
-    const Shape expected = packed ? Shape{layout.rows, features} : Shape{layout.steps, layout.batch, features};
+    const Shape expected =
+        packed ? Shape{layout.rows, features} : Shape{layout.steps, layout.batch, features};
     check_shape(*array, expected, name);
     const std::size_t last = array->ndim() - 1;
     if (features > 1 && array->stride(last) != 1)
@@ -167,8 +169,15 @@ struct OwnedLayout {
         offset.resize(active.size());
         std::exclusive_scan(active.begin(), active.end(), offset.begin(), index{0});
         const index rows = active.empty() ? 0 : offset.back() + active.back();
-        layout = {static_cast<index>(active.size()), batch, rows, active.data(), offset.data(),
-                  step_position.data(), row_position.data(), row_position.data(), zero_padding};
+        layout = {static_cast<index>(active.size()),
+                  batch,
+                  rows,
+                  active.data(),
+                  offset.data(),
+                  step_position.data(),
+                  row_position.data(),
+                  row_position.data(),
+                  zero_padding};
     }
 
     // Sequences (T, B, n): row b runs for lengths[b] steps, or for all of them.
@@ -184,8 +193,8 @@ struct OwnedLayout {
             for (index b = 0; b < batch; ++b)
                 if (values[b] < 0 || values[b] > steps)
                     throw std::invalid_argument("lengths: expected values from 0 to the time dimension " +
-                                                std::to_string(steps) + ", got " +
-                                                std::to_string(values[b]) + " at index " + std::to_string(b));
+                                                std::to_string(steps) + ", got " + std::to_string(values[b]) +
+                                                " at index " + std::to_string(b));
             std::stable_sort(row_position.begin(), row_position.end(),
                              [&](index a, index b) { return values[a] > values[b]; });
             for (index t = 0, running = batch; t < steps; ++t) {
@@ -228,17 +237,15 @@ OwnedLayout layout_of(const In& x, const Maybe<In>& lengths, const Maybe<In>& ba
         throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
                                     std::to_string(x.ndim()));
     OwnedLayout owned;
-    if (batch_sizes)
-        owned.packed(static_cast<index>(x.shape(0)), *batch_sizes);
-    else
-        owned.padded(static_cast<index>(x.shape(0)), static_cast<index>(x.shape(1)), lengths);
+    if (batch_sizes) owned.packed(static_cast<index>(x.shape(0)), *batch_sizes);
+    else owned.padded(static_cast<index>(x.shape(0)), static_cast<index>(x.shape(1)), lengths);
     return owned;
 }
 
 // ---- calls ---------------------------------------------------------------------------------------------
 
-const std::array<const char*, cells> cell_names = {"rnn_tanh", "rnn_relu", "lstm", "lstm_peephole",
-                                                   "gru", "gru_reset_before"};
+const std::array<const char*, cells> cell_names = {"rnn_tanh",      "rnn_relu", "lstm",
+                                                   "lstm_peephole", "gru",      "gru_reset_before"};
 
 int cell_named(const std::string& name) {
     for (int cell = 0; cell < cells; ++cell)
@@ -248,15 +255,11 @@ int cell_named(const std::string& name) {
 
 template <class T> const Kernel<T>& kernel_of(int cell) {
     const Kernels& k = current_set().kernels();
-    if constexpr (std::is_same_v<T, float>)
-        return k.f32[cell];
-    else
-        return k.f64[cell];
+    if constexpr (std::is_same_v<T, float>) return k.f32[cell];
+    else return k.f64[cell];
 }
 
-struct WeightShapes {
-    index input, hidden, output, gates;
-};
+struct WeightShapes { index input, hidden, output, gates; };
 
 template <class W> WeightShapes weight_shapes(const W& weights, int gates) {
     if (!weights[0] || !weights[1] || weights[0]->ndim() != 2 || weights[1]->ndim() != 2)
@@ -268,8 +271,10 @@ template <class W> WeightShapes weight_shapes(const W& weights, int gates) {
 // Order: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole.
 template <class T, class W> Weights<T> weight_pointers(const W& w, const WeightShapes& s) {
     const index rows = s.gates * s.hidden;
-    return {pointer<T>(w[0], {rows, s.input}, "weight_ih"),   pointer<T>(w[1], {rows, s.output}, "weight_hh"),
-            pointer<T>(w[2], {rows}, "bias_ih"),              pointer<T>(w[3], {rows}, "bias_hh"),
+    return {pointer<T>(w[0], {rows, s.input}, "weight_ih"),
+            pointer<T>(w[1], {rows, s.output}, "weight_hh"),
+            pointer<T>(w[2], {rows}, "bias_ih"),
+            pointer<T>(w[3], {rows}, "bias_hh"),
             pointer<T>(w[4], {s.output, s.hidden}, "weight_hr"),
             pointer<T>(w[5], {3 * s.hidden}, "weight_peephole")};
 }
@@ -361,8 +366,9 @@ NB_MODULE(_native, m) {
 
     m.def("instruction_sets", &supported_sets, "The instruction sets this machine can run, best first.");
     m.def("instruction_set", [] { return std::string(current_set().name); }, "The one in use.");
-    m.def("set_instruction_set", [](const std::string& name) { chosen_set = &named_set(name); }, "name"_a,
-          "Use another one from the next call on.");
+    m.def(
+        "set_instruction_set", [](const std::string& name) { chosen_set = &named_set(name); }, "name"_a,
+        "Use another one from the next call on.");
     m.def(
         "reserve_size",
         [](const std::string& cell, index rows, index hidden, index output, bool is_float64) {

@@ -18,7 +18,7 @@ constexpr index tile_rows = 6;  // 6 x 4 accumulators of 32 registers
 constexpr index tile_rows = 3;  // 3 x 4 accumulators of 16 registers
 #endif
 constexpr index max_width = 4;
-constexpr index depth_block = 32;   // k's summed at once; their slice of B stays in the first-level cache
+constexpr index depth_block = 32;  // k's summed at once; their slice of B stays in the first-level cache
 
 // How k walks along a row of A: `blocks` runs of `run` values, `step` apart inside a run; `stride` from the
 // start of one run to the next. A plain row is one run with step 1; the gates of a GRU are one run a panel.
@@ -28,15 +28,15 @@ struct Depth {
 };
 
 template <class T> struct Product {
-    const T* const* a;     // rows of A
-    index a_offset = 0;    // added to each row address
+    const T* const* a;   // rows of A
+    index a_offset = 0;  // added to each row address
     Depth depth;
-    const T* b;            // packed, depth.total() x (width * panel_width)
-    index width;           // panels, 1 to 4
-    T* const* c;           // rows of C
+    const T* b;   // packed, depth.total() x (width * panel_width)
+    index width;  // panels, 1 to 4
+    T* const* c;  // rows of C
     index c_offset = 0;
-    index columns;         // valid columns of C, at most width * panel_width
-    const T* bias = nullptr;   // width * panel_width values added to each row; needs accumulate == false
+    index columns;            // valid columns of C, at most width * panel_width
+    const T* bias = nullptr;  // width * panel_width values added to each row; needs accumulate == false
     bool accumulate = false;
 };
 
@@ -112,7 +112,8 @@ PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, Depth depth,
     }
 }
 
-template <class T, index Width> __attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
+template <class T, index Width> __attribute__((noinline)) void multiply_width(const Product<T>& p,
+                                                                              index rows) {
     const Depth whole = p.depth;
     const index row_of_b = Width * panel_width<T>;
     if (whole.blocks == 1) {

@@ -12,8 +12,8 @@ namespace penstock::PENSTOCK_ISA {
 
 template <class T> struct Table {
     static constexpr Kernel<T> kernels[cells] = {
-        kernel<Rnn<Tanh>, T>(), kernel<Rnn<Relu>, T>(), kernel<Lstm<false>, T>(),
-        kernel<Lstm<true>, T>(), kernel<Gru, T>(),      kernel<GruResetBefore, T>(),
+        kernel<Rnn<Tanh>, T>(),  kernel<Rnn<Relu>, T>(), kernel<Lstm<false>, T>(),
+        kernel<Lstm<true>, T>(), kernel<Gru, T>(),       kernel<GruResetBefore, T>(),
     };
 };
 

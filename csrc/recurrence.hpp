@@ -15,12 +15,12 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-constexpr index chunk_rows = 96;        // rows of a hoisted input product
-constexpr index gradient_chunk = 256;   // (step, row) pairs summed at once into a weight gradient
+constexpr index chunk_rows = 96;       // rows of a hoisted input product
+constexpr index gradient_chunk = 512;  // (step, row) pairs summed at once into a weight gradient
 
 // Hands out slices of one block of memory. Planned twice: over no memory to learn the size, then for real.
 class Arena {
-public:
+  public:
     explicit Arena(char* base = nullptr) : base_(base) {}
     template <class U> U* take(index count) {
         U* start = reinterpret_cast<U*>(base_ + used_);
@@ -29,7 +29,7 @@ public:
     }
     std::size_t used() const { return used_; }
 
-private:
+  private:
     char* base_;
     std::size_t used_ = 0;
 };
@@ -47,9 +47,9 @@ template <class C, class T> struct Sizes {
     static constexpr index group = C::slots == 1 ? max_width : 1;
     index input, hidden, output;
     index panels = divide_up(hidden, panel);
-    index units = panels * panel;                           // H, padded
-    index gates = units * C::slots;                         // one row of gates, padded
-    index outputs = divide_up(output, panel) * panel;       // R, padded
+    index units = panels * panel;                      // H, padded
+    index gates = units * C::slots;                    // one row of gates, padded
+    index outputs = divide_up(output, panel) * panel;  // R, padded
     index cell_states = C::has_cell_state ? units : 0;
 
     index groups() const { return divide_up(panels, group); }
@@ -80,7 +80,8 @@ inline index first_row(const Layout& layout, int thread, int threads) {
         index length = 0;  // of this row: the steps at which more than `row` rows run (binary search)
         for (index bound = layout.steps; length < bound;) {
             const index middle = (length + bound) / 2;
-            if (layout.active[middle] > row) length = middle + 1; else bound = middle;
+            if (layout.active[middle] > row) length = middle + 1;
+            else bound = middle;
         }
         if (before + length / 2 >= wanted && thread < threads) return row;
         before += length;
@@ -100,14 +101,16 @@ template <class T> void zero(T* to, index count) {
 
 // Packs `span` of a weight matrix (G*H, depth) for C = A * W^T: depth x (panels * span.count * panel).
 template <class C, class T>
-void pack_gates(T* packed, const T* matrix, index depth, Span span, const int* gate, const Sizes<C, T>& sizes) {
+void pack_gates(T* packed, const T* matrix, index depth, Span span, const int* gate,
+                const Sizes<C, T>& sizes) {
     constexpr index panel = panel_width<T>;
     for (index g = 0; g < sizes.groups(); ++g) {
         const index width = sizes.group_panels(g) * span.count * panel;
         for (index j = 0; j < width; ++j) {
             const index slot = span.begin + j / panel % span.count;
             const index unit = (g * sizes.group + j / (panel * span.count)) * panel + j % panel;
-            const T* row = unit < sizes.hidden ? matrix + (gate[slot] * sizes.hidden + unit) * depth : nullptr;
+            const T* row =
+                unit < sizes.hidden ? matrix + (gate[slot] * sizes.hidden + unit) * depth : nullptr;
             for (index k = 0; k < depth; ++k) packed[k * width + j] = row ? row[k] : T(0);
         }
         packed += depth * width;
@@ -124,8 +127,8 @@ void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span sp
         for (int slot = span.begin; slot < span.begin + span.count; ++slot)
             for (index lane = 0; lane < panel; ++lane, ++k) {
                 const index unit = p * panel + lane;
-                rows[k] =
-                    unit < sizes.hidden ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns : nullptr;
+                rows[k] = unit < sizes.hidden ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns
+                                              : nullptr;
             }
     pack_rows(packed, rows, k, shape);
 }
@@ -165,15 +168,14 @@ template <class C, class T> struct ForwardPlan {
     const ForwardArguments<T>& p;
     S sizes;
     T *input, *recurrent, *candidate, *projection, *bias, *peephole;  // packed weights
-    T *h0, *c0;                                                      // packed initial states
-    T *gates, *h, *c;           // of every pair (in the reserve), or of a chunk / of two steps
-    T *full, *reset;            // h before the projection, r * h: one row a batch row
+    T *h0, *c0;                                                       // packed initial states
+    T *gates, *h, *c;  // of every pair (in the reserve), or of a chunk / of two steps
+    T *full, *reset;   // h before the projection, r * h: one row a batch row
     const T **a_rows, **h_rows, **full_rows, **reset_rows;
     T **c_rows, **gate_rows, **out_rows;
-    index pairs;                // rows of the pointer tables: the pairs of one chunk over all threads
+    index pairs;  // rows of the pointer tables: the pairs of one chunk over all threads
 
-    ForwardPlan(Arena& arena, const ForwardArguments<T>& p_)
-        : p(p_), sizes{p_.input, p_.hidden, p_.output} {
+    ForwardPlan(Arena& arena, const ForwardArguments<T>& p_) : p(p_), sizes{p_.input, p_.hidden, p_.output} {
         const index batch = p.layout.batch;
         pairs = 2 * (batch + chunk_rows) + chunk_rows * p.threads;
         input = arena.take<T>(packed_gates(sizes, C::input, sizes.input));
@@ -247,9 +249,13 @@ template <class C, class T> struct ForwardPlan {
 
 // The rows [begin, end) of the batch, over all steps.
 template <class C, class T> class ForwardPass {
-public:
+  public:
     ForwardPass(const ForwardPlan<C, T>& plan, index begin, index end, index thread)
-        : plan_(plan), p_(plan.p), sizes_(plan.sizes), begin_(begin), end_(end),
+        : plan_(plan),
+          p_(plan.p),
+          sizes_(plan.sizes),
+          begin_(begin),
+          end_(end),
           scratch_(2 * begin + chunk_rows * thread) {}
 
     void run() {
@@ -268,7 +274,7 @@ public:
         }
     }
 
-private:
+  private:
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
@@ -304,8 +310,13 @@ private:
         for (index g = 0; g < sizes_.groups(); ++g) {
             const index panels = sizes_.group_panels(g), width = panels * C::input.count;
             const index at = (g * S::group * C::slots + C::input.begin) * panel;
-            multiply<T>({.a = plan_.a_rows + scratch_, .depth = {sizes_.input}, .b = weights, .width = width,
-                         .c = plan_.c_rows + scratch_, .c_offset = at, .columns = width * panel,
+            multiply<T>({.a = plan_.a_rows + scratch_,
+                         .depth = {sizes_.input},
+                         .b = weights,
+                         .width = width,
+                         .c = plan_.c_rows + scratch_,
+                         .c_offset = at,
+                         .columns = width * panel,
                          .bias = plan_.bias + at},
                         rows);
             weights += sizes_.input * width * panel;
@@ -348,10 +359,14 @@ private:
                                            index rows, const Step& step, Pointwise pointwise) {
         for (index g = 0; g < sizes_.groups(); ++g) {
             const index panels = sizes_.group_panels(g), width = panels * span.count;
-            multiply<T>({.a = a_rows + begin_, .depth = {depth}, .b = weights, .width = width,
+            multiply<T>({.a = a_rows + begin_,
+                         .depth = {depth},
+                         .b = weights,
+                         .width = width,
                          .c = plan_.gate_rows + begin_,
                          .c_offset = (g * S::group * C::slots + span.begin) * panel,
-                         .columns = width * panel, .accumulate = true},
+                         .columns = width * panel,
+                         .accumulate = true},
                         rows);
             weights += depth * width * panel;
             for (index i = 0; i < rows; ++i)
@@ -368,8 +383,8 @@ private:
         block.h = p_.weights.projection ? plan_.full + b * sizes_.units + at : plan_.out_rows[b] + at;
         if constexpr (C::has_cell_state) {
             block.c = plan_.c_at(step.time, b) + at;
-            block.c_prev = (b < step.previous_rows ? plan_.c_at(step.previous, b)
-                                                   : plan_.c0 + b * sizes_.units) + at;
+            block.c_prev =
+                (b < step.previous_rows ? plan_.c_at(step.previous, b) : plan_.c0 + b * sizes_.units) + at;
         }
         if constexpr (C::reset_before) block.reset_hidden = plan_.reset + b * sizes_.units + at;
         for (index k = 0; k < 3; ++k) block.peephole[k] = plan_.peephole + k * sizes_.units + at;
@@ -381,8 +396,12 @@ private:
         const T* weights = plan_.projection;
         for (index group = 0; group < columns.groups(); ++group) {
             const index width = columns.width(group);
-            multiply<T>({.a = plan_.full_rows + begin_, .depth = {sizes_.hidden}, .b = weights,
-                         .width = width, .c = plan_.out_rows + begin_, .c_offset = columns.begin(group),
+            multiply<T>({.a = plan_.full_rows + begin_,
+                         .depth = {sizes_.hidden},
+                         .b = weights,
+                         .width = width,
+                         .c = plan_.out_rows + begin_,
+                         .c_offset = columns.begin(group),
                          .columns = width * panel},
                         rows);
             weights += sizes_.hidden * width * panel;
@@ -429,18 +448,18 @@ template <class C, class T> struct BackwardPlan {
     Sizes<C, T> sizes;
     T *input, *recurrent, *candidate, *projection, *peephole;  // weights packed for C = A * W
     T *h0, *c0;
-    const T *gates, *c, *h;     // the reserve
-    T *d_gates;                 // of every pair
-    T *d_h, *d_c;               // one row a batch row: gradient flowing back through time
-    T *d_full, *d_reset;        // gradients of h before the projection, of r * h: one row a batch row
-    T *full, *d_projected;      // of every pair, for a projection: h before it, gradient after it
-    T *reset;                   // of every pair: r * h_prev
+    const T *gates, *c, *h;  // the reserve
+    T* d_gates;              // of every pair
+    T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
+    T *d_full, *d_reset;     // gradients of h before the projection, of r * h: one row a batch row
+    T *full, *d_projected;   // of every pair, for a projection: h before it, gradient after it
+    T* reset;                // of every pair: r * h_prev
     const T **h_prev_rows, **c_prev_rows, **x_rows, **pair_rows;  // of every pair
-    const T **a_rows;
-    T **out_rows;               // one a batch row
-    T **d_x_rows;
-    T *packed_b, *packed_a;     // for each thread, while weight gradients are summed
-    const T **packed_a_rows;
+    const T** a_rows;
+    T** out_rows;  // one a batch row
+    T** d_x_rows;
+    T *packed_b, *packed_a;  // for each thread, while weight gradients are summed
+    const T** packed_a_rows;
     index widest;
 
     BackwardPlan(Arena& arena, const BackwardArguments<T>& p_)
@@ -520,7 +539,7 @@ template <class C, class T> struct BackwardPlan {
 
 // The rows [begin, end) of the batch, back through all steps: gradients of the gates, states and input.
 template <class C, class T> class BackwardPass {
-public:
+  public:
     BackwardPass(const BackwardPlan<C, T>& plan, index begin, index end)
         : plan_(plan), p_(plan.p), sizes_(plan.sizes), begin_(begin), end_(end) {}
 
@@ -531,7 +550,7 @@ public:
         for (index b = max(begin_, running_once); b < end_; ++b) write_initial_gradient(b);
     }
 
-private:
+  private:
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
@@ -631,9 +650,15 @@ private:
                  index rows, bool accumulate) {
         for (index group = 0; group < columns.groups(); ++group) {
             const index width = columns.width(group);
-            multiply<T>({.a = a, .a_offset = a_offset, .depth = depth, .b = weights, .width = width,
-                         .c = plan_.out_rows + begin_, .c_offset = columns.begin(group),
-                         .columns = width * panel, .accumulate = accumulate},
+            multiply<T>({.a = a,
+                         .a_offset = a_offset,
+                         .depth = depth,
+                         .b = weights,
+                         .width = width,
+                         .c = plan_.out_rows + begin_,
+                         .c_offset = columns.begin(group),
+                         .columns = width * panel,
+                         .accumulate = accumulate},
                         rows);
             weights += depth.total() * width * panel;
         }
@@ -645,9 +670,14 @@ private:
         const T* weights = plan_.input;
         for (index group = 0; group < columns.groups(); ++group) {
             const index width = columns.width(group);
-            multiply<T>({.a = plan_.pair_rows + pair, .a_offset = C::input.begin * panel, .depth = depth,
-                         .b = weights, .width = width, .c = plan_.d_x_rows + pair,
-                         .c_offset = columns.begin(group), .columns = columns.valid(group)},
+            multiply<T>({.a = plan_.pair_rows + pair,
+                         .a_offset = C::input.begin * panel,
+                         .depth = depth,
+                         .b = weights,
+                         .width = width,
+                         .c = plan_.d_x_rows + pair,
+                         .c_offset = columns.begin(group),
+                         .columns = columns.valid(group)},
                         rows);
             weights += depth.total() * width * panel;
         }
@@ -664,9 +694,11 @@ private:
 
 // The gradients of the weights: sums over all pairs, one (panel of units, slot) at a time.
 template <class C, class T> class WeightGradients {
-public:
+  public:
     WeightGradients(const BackwardPlan<C, T>& plan, int thread)
-        : plan_(plan), p_(plan.p), sizes_(plan.sizes),
+        : plan_(plan),
+          p_(plan.p),
+          sizes_(plan.sizes),
           packed_b_(plan.packed_b + thread * gradient_chunk * plan.widest),
           packed_a_(plan.packed_a + thread * gradient_chunk * panel),
           a_rows_(plan.packed_a_rows + thread * panel) {}
@@ -683,9 +715,7 @@ public:
         }
         matrix(begin, end, C::input, C::input_gate, plan_.x_rows, sizes_.input, d.ih);
         matrix(begin, end, C::recurrent, C::recurrent_gate, plan_.h_prev_rows, sizes_.output, d.hh);
-        if constexpr (C::reset_before) {
-            matrix_of_reset(begin, end);
-        }
+        if constexpr (C::reset_before) { matrix_of_reset(begin, end); }
     }
 
     // (R, H): d_projected^T * full, by panels of R.
@@ -703,7 +733,7 @@ public:
         }
     }
 
-private:
+  private:
     static constexpr index panel = panel_width<T>;
 
     index units_of(index item) const { return min(panel, sizes_.hidden - item / C::slots * panel); }
@@ -721,12 +751,17 @@ private:
         copy(rows_of(out, item, gate, 1), total, units_of(item));
     }
 
-    // Sums over all pairs, in two levels as the products do.
+    // Sums over all pairs, short sums of short sums: one long one would lose what the products keep.
     template <class Value> PENSTOCK_INLINE void sum_pairs(T* total, Value value) const {
-        for (index first = 0; first < p_.layout.rows; first += depth_block) {
+        for (index first = 0; first < p_.layout.rows; first += gradient_chunk) {
+            const index last = min(first + gradient_chunk, p_.layout.rows);
             T some[panel] = {};
-            for (index pair = first; pair < min(first + depth_block, p_.layout.rows); ++pair)
-                for (index j = 0; j < panel; ++j) some[j] += value(pair, j);
+            for (index from = first; from < last; from += depth_block) {
+                T few[panel] = {};
+                for (index pair = from; pair < min(from + depth_block, last); ++pair)
+                    for (index j = 0; j < panel; ++j) few[j] += value(pair, j);
+                for (index j = 0; j < panel; ++j) some[j] += few[j];
+            }
             for (index j = 0; j < panel; ++j) total[j] += some[j];
         }
     }
@@ -797,8 +832,13 @@ private:
         const T* b = packed_b_;
         for (index group = 0; group < shape.groups(); ++group) {
             const index width = shape.width(group);
-            multiply<T>({.a = a_rows_, .depth = {pairs, 1, 0, panel}, .b = b, .width = width, .c = out_rows,
-                         .c_offset = shape.begin(group), .columns = shape.valid(group),
+            multiply<T>({.a = a_rows_,
+                         .depth = {pairs, 1, 0, panel},
+                         .b = b,
+                         .width = width,
+                         .c = out_rows,
+                         .c_offset = shape.begin(group),
+                         .columns = shape.valid(group),
                          .accumulate = accumulate},
                         rows);
             b += pairs * width * panel;
@@ -832,11 +872,10 @@ template <class C, class T> void backward(const BackwardArguments<T>& p) {
 }
 
 template <class C, class T> constexpr Kernel<T> kernel() {
-    return {forward<C, T>, backward<C, T>,
-            [](index rows, index hidden, index output) {
-                return Sizes<C, T>{0, hidden, output}.reserve(rows);
-            },
-            C::gates, C::has_cell_state};
+    return {
+        forward<C, T>, backward<C, T>,
+        [](index rows, index hidden, index output) { return Sizes<C, T>{0, hidden, output}.reserve(rows); },
+        C::gates, C::has_cell_state};
 }
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -39,7 +39,7 @@ template <class T> struct Simd {
 template <class T> using Vec = typename Simd<T>::vector;
 template <class T> using IntVec = typename Simd<T>::integers;
 
-template <class T> constexpr index panel_width = 64 / sizeof(T);                    // units in a panel
+template <class T> constexpr index panel_width = 64 / sizeof(T);                   // units in a panel
 template <class T> constexpr index panel_parts = panel_width<T> / Simd<T>::lanes;  // vectors in a panel
 
 template <class T> PENSTOCK_INLINE Vec<T> load(const T* p) {

@@ -51,9 +51,7 @@ def read_scores(path, names=None, *, limit=100):
     return sorted(scores.items(), key="""
 COMPLETION = "None)\n"
 
-TRAINING = (
-    "--layers 2 --dropout 0.2 --embedding-dropout 0.1 --batch-tokens 2048 --learning-rate 0.004 --epochs 3"
-)
+OPTIONS = "--layers 2 --dropout 0.2 --embedding-dropout 0.1 --batch-tokens 2048 --learning-rate 0.004"
 
 NEXT = """\
 The model        {folder}/model             weights, vocabularies, configuration, metrics
@@ -139,6 +137,8 @@ def show_snippet(tag: Tagger) -> None:
             elif label not in PLAIN:
                 notes.append(f"{text} ", "dim").append(f"{label}  ", COLORS[label])
         console.print(code, notes, sep="\n", soft_wrap=True)
+    right = [label == true for label, (_, true) in zip(labels, truth, strict=False) if true in NAMES]
+    console.print(f"\n{sum(right)} of {len(right)} names right")
 
 
 def main(folder: Path) -> None:
@@ -154,7 +154,7 @@ def main(folder: Path) -> None:
     console.rule("[bold]2. Training")
     data, model = folder / "data", folder / "model"
     files = [f"{data}/train.tsv", "--dev", f"{data}/dev.tsv", "--test", f"{data}/test.tsv"]
-    run("train", "tag", *files, "--output", f"{model}", "--overwrite", *TRAINING.split())
+    run("train", "tag", *files, "--output", f"{model}", "--overwrite", "--epochs", "3", *OPTIONS.split())
 
     console.rule("[bold]3. What the context is worth")
     predictor = penstock.load(model)

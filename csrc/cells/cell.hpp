@@ -19,9 +19,7 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-struct Span {
-    int begin, count;
-};
+struct Span { int begin, count; };
 
 template <class T> struct Forward {
     T* gates;              // slots x panel: pre-activations in, gates out
@@ -34,15 +32,15 @@ template <class T> struct Forward {
 };
 
 template <class T> struct Backward {
-    const T* gates;        // slots x panel, as forward left them
-    T* d_gates;            // slots x panel, out: gradient of the pre-activations
-    const T* h_prev;       // panel
-    const T* c_prev;       // panel, or nullptr
-    const T* c;            // panel, or nullptr
-    T* d_h;                // panel: gradient of the new h; out: its direct part for h_prev (carries_hidden)
-    T* d_c;                // panel: gradient of the new c in, of c_prev out
-    T* h;                  // panel, out: the h of forward again, or nullptr when not wanted
-    T* reset_hidden;       // panel, out (reset_before): r * h_prev
+    const T* gates;   // slots x panel, as forward left them
+    T* d_gates;       // slots x panel, out: gradient of the pre-activations
+    const T* h_prev;  // panel
+    const T* c_prev;  // panel, or nullptr
+    const T* c;       // panel, or nullptr
+    T* d_h;           // panel: gradient of the new h; out: its direct part for h_prev (carries_hidden)
+    T* d_c;           // panel: gradient of the new c in, of c_prev out
+    T* h;             // panel, out: the h of forward again, or nullptr when not wanted
+    T* reset_hidden;  // panel, out (reset_before): r * h_prev
     const T* d_reset_hidden;  // panel (reset_before, second half): gradient of r * h_prev
     const T* peephole[3];
 };

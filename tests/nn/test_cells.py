@@ -61,7 +61,7 @@ def test_wrong_arguments() -> None:
         (lambda: cell(torch.zeros(2, 2, 5)), ValueError, "1D or 2D, got 3D"),
         (lambda: cell(torch.zeros(2, 4)), RuntimeError, "got 4, expected 5"),
         (lambda: cell(torch.zeros(2, 5), torch.zeros(3, 9)), RuntimeError, r"shape \(2, 9\), got \(3, 9\)"),
-        (lambda: cell(torch.zeros(2, 5).double()), ValueError, "dtype torch.float32, got torch.float64"),
+        (lambda: cell(torch.zeros(2, 5).double()), RuntimeError, "dtype"),
     ]:
         with pytest.raises(error, match=message):
             call()

@@ -36,7 +36,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: an unknown argument, or a flag without its value.
         """
-        namespace, unknown = self.parse_known_intermixed_args(arguments)
+        # Flags may stand between positional arguments, except where `--` ends the flags: argparse has it so.
+        parse = self.parse_known_args if "--" in arguments else self.parse_known_intermixed_args
+        namespace, unknown = parse(arguments)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             close = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
@@ -121,7 +123,9 @@ def read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        _check_keys_once(path, yaml.compose(text))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
@@ -138,6 +142,15 @@ def read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
                 f"{path}: unknown key {key!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
             )
     return values
+
+
+def _check_keys_once(path: Path, tree: Any) -> None:
+    """Raise InputError for a key that stands twice in a YAML mapping: the library takes the last one."""
+    seen = set()
+    for node, _ in tree.value if tree is not None and tree.id == "mapping" else ():
+        if node.value in seen:
+            raise InputError(f"{path}, line {node.start_mark.line + 1}: the key {node.value!r} appears twice")
+        seen.add(node.value)
 
 
 def _sentence(

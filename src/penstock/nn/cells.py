@@ -36,7 +36,7 @@ class _RecurrentCell(nn.RNNCellBase):
                 f"input has inconsistent input_size: got {input.shape[-1]}, expected {self.input_size}"
             )
         if input.dtype != self.weight_ih.dtype and not torch._C._is_any_autocast_enabled():
-            raise ValueError(f"{name}: expected input of dtype {self.weight_ih.dtype}, got {input.dtype}")
+            raise RuntimeError(f"{name}: expected input of dtype {self.weight_ih.dtype}, got {input.dtype}")
         expected = (*input.shape[:-1], self.hidden_size)
         for s in state:
             if s is not None and s.dim() not in (1, 2):

@@ -51,7 +51,12 @@ def other_processes(config: TrainingOptions, task: str, config_file: Path, data:
     before = dict(os.environ)
     os.environ.update(shared, LOCAL_RANK="0")
     others = [
-        subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL)
+        subprocess.Popen(
+            command,
+            env={**os.environ, "LOCAL_RANK": str(rank)},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the first process alone, which tells the others
+        )
         for rank in range(1, config.processes)
     ]
     done = threading.Event()
@@ -60,6 +65,11 @@ def other_processes(config: TrainingOptions, task: str, config_file: Path, data:
         yield
         for process in others:
             process.wait(timeout=60)
+    except Exception as error:
+        done.set()
+        if not isinstance(error, InputError) and (sentence := _failure(others)):
+            raise InputError(sentence) from error
+        raise
     finally:
         done.set()
         for process in others:
@@ -83,19 +93,22 @@ def _address(config: TrainingOptions) -> dict[str, str]:
 
 
 def _watch(others: list[subprocess.Popen], done: threading.Event) -> None:
-    """End this process when another has failed: it would wait for it forever."""
+    """End this process when another has failed and it does not notice: it would wait for it forever."""
     while not done.wait(1.0):
+        sentence = _failure(others)
+        if sentence and not done.wait(10.0):
+            print(f"penstock: error: {sentence}", file=sys.stderr, flush=True)
+            for other in others:
+                other.kill()
+            os._exit(2)
+
+
+def _failure(others: list[subprocess.Popen]) -> str | None:
+    """A sentence about the first process that failed, if one has, or does within a second."""
+    for _ in range(10):
         for rank, process in enumerate(others, start=1):
             if process.poll():
-                time.sleep(1.0)  # what failed there has most likely failed here too, and says so better
-                if done.is_set():
-                    return
-                print(
-                    f"penstock: error: training process {rank} ended with code {process.returncode}; "
-                    "go on from the last checkpoint with --resume",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                for other in others:
-                    other.kill()
-                os._exit(1)
+                end = f"training process {rank} ended with code {process.returncode}"
+                return f"{end}; --resume goes on from the last checkpoint"
+        time.sleep(0.1)
+    return None

@@ -49,7 +49,7 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         config = self.config
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "foreach": True}
+        shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
         if config.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

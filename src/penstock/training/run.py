@@ -58,7 +58,6 @@ def _lead(job_class: type[Job], config: Any) -> Report:
     """The process that writes: prepares the data, starts the others, saves the model."""
     workspace = Workspace(config.output)
     with workspace.claim(config):
-        workspace.data.mkdir()
         return _prepared(job_class, config, workspace.data, make_console())
 
 
@@ -155,6 +154,8 @@ class _Run:
         except Interrupted:
             pass  # the keeper knows, and has written a checkpoint
         except Diverged as error:
+            if self.rank:
+                raise SystemExit(1) from None  # the first process says what is to be said
             raise InputError(self._diverged(trainer, error)) from None
         except SystemExit:  # Lightning's answer to a second Ctrl-C; it leaves further ones ignored
             signal.signal(signal.SIGINT, handler)

@@ -64,6 +64,8 @@ class Workspace:
             with self._swept():
                 with atomic_write(self.folder / "config.yaml") as file:
                     file.write(to_yaml(config))
+                shutil.rmtree(self.data, ignore_errors=True)  # of a run that was killed
+                self.data.mkdir()
                 yield self
         finally:
             lock.release()

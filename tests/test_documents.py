@@ -1,0 +1,146 @@
+"""What the documents say can be done, done: their commands and examples run as they stand there."""
+
+import random
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from penstock import tasks
+from penstock.cli import main
+from penstock.cli.options import flag
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+# What is trained here is trained for a moment: that a command works is the question, not how well it learns.
+BRIEFLY = ["--epochs", "1", "--hidden-size", "4", "--threads", "1"]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(document: Path, language: str = r"\w*") -> list[str]:
+    """The fenced code blocks of a Markdown document, of one language or of all."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words of every `penstock` command in a document's shell blocks."""
+    lines = "\n".join(blocks(document, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("penstock ")]
+
+
+def test_both_readmes_show_the_same_code() -> None:
+    assert blocks(ROOT / "README.zh-CN.md") == blocks(ROOT / "README.md")
+
+
+# Every command, also those that take too long to run
+
+
+def option_classes(words: list[str]) -> list[type[BaseModel]]:
+    """The options that a documented command may have; of predict and evaluate, those of any task."""
+    match words:
+        case ["penstock", "train", task, *_] if task in tasks.TASKS:
+            return [tasks.get_config(task).Config]
+        case ["penstock", "evaluate", *_]:
+            return [tasks.get_config(task).EvaluateOptions for task in tasks.TASKS]
+        case ["penstock", "predict", *_]:
+            return [tasks.get_config(task).PredictOptions for task in tasks.TASKS]
+    raise AssertionError(f"no such command: {shlex.join(words)}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_commands_exist(document: Path) -> None:
+    for words in commands(document):
+        used = {word for word in words if word.startswith("--")} - {"--config"}
+        known = [
+            {flag(name, field) for name, field in options.model_fields.items()}
+            for options in option_classes(words)
+        ]
+        assert any(used <= flags for flags in known), shlex.join(words)
+
+
+# The user's documents, from beginning to end
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with small files under the names that the documents use."""
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(0)
+    moods = {"good": ["splendid", "lovely", "moving"], "bad": ["dull", "hollow", "endless"]}
+    for name in ("reviews.csv", "more-reviews.csv", "new-reviews.csv"):
+        rows = [(f"A {chance.choice(moods[mood])} film.", mood) for mood in moods for _ in range(30)]
+        Path(name).write_text("review,mood\n" + "".join(f"{text},{mood}\n" for text, mood in rows), "utf-8")
+    for name in ("gestures.csv", "new-gestures.csv"):
+        steps = [
+            f"{k},{second},{'up' if k % 2 else 'down'},{chance.random():.3f},{chance.random():.3f}\n"
+            for k in range(40)
+            for second in range(chance.randint(2, 6))
+        ]
+        Path(name).write_text("recording,second,gesture,x,y\n" + "".join(steps), "utf-8")
+    for name in ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts"):
+        series = [f"{chance.random():.3f},{chance.random():.3f}:{k % 3}\n" for k in range(30)]
+        heading = "@problemName vowels\n@univariate true\n@classLabel true 0 1 2\n@data\n"
+        Path(name).write_text(heading + "".join(series), "utf-8")
+    for name in ("train.conllu", "dev.conllu", "test.conllu", "new.conllu"):
+        Path(name).write_text("".join(_conllu_sentence(chance) for _ in range(40)), "utf-8")
+    Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
+    return tmp_path
+
+
+def _conllu_sentence(chance: random.Random) -> str:
+    words = [("the", "DET", "DT"), (chance.choice(["man", "boat"]), "NOUN", "NN"), ("sails", "VERB", "VBZ")]
+    lines = [
+        f"{i}\t{word}\t_\t{upos}\t{xpos}\t_\t_\t_\t_\t_" for i, (word, upos, xpos) in enumerate(words, 1)
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def follow(words: list[str]) -> None:
+    """Run one command, a new training only briefly and in place of what the same output held."""
+    if words[1] == "train" and "--resume" not in words:
+        shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
+        words = [*words, *BRIEFLY]
+    assert main(words[1:]) == 0, shlex.join(words)
+
+
+def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `BRIEFLY` does for commands, for trainings started in Python."""
+    for task in tasks.TASKS:
+        config = tasks.get_config(task)
+        brief: Callable[..., BaseModel] = config.Config
+        monkeypatch.setattr(
+            config,
+            "Config",
+            lambda brief=brief, **options: brief(epochs=1, hidden_size=4, threads=1, **options),
+        )
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/classify.md", "docs/tag.md"])
+@pytest.mark.usefixtures("desk")
+def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in commands(ROOT / name):
+        follow(words)
+    brief_training(monkeypatch)
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / name, "python"):
+        if "classify.train(" in block:
+            shutil.rmtree("mood")
+        exec(compile(block, name, "exec"), names)
+
+
+@pytest.mark.parametrize("name", ["docs/layers.md"])
+def test_examples_print_what_they_say(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = "\n".join(blocks(ROOT / name, "python"))
+    exec(compile(code, name, "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\)  # (.+)$", code, re.M)
