@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from penstock import tasks
@@ -67,6 +68,16 @@ def test_commands_exist(document: Path) -> None:
             for options in option_classes(words)
         ]
         assert any(used <= flags for flags in known), shlex.join(words)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=relative)
+def test_shipped_configuration_is_valid_where_it_is_used(config: Path) -> None:
+    uses = [words for document in DOCUMENTS for words in commands(document) if relative(config) in words]
+    assert uses, "no document says what it is for"
+    for words in uses:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        (options,) = option_classes(words)
+        options.model_validate({"data": "train.csv", "output": "model", **values})
 
 
 # The user's documents, from beginning to end

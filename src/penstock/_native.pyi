@@ -1,12 +1,10 @@
-"""
-Penstock's kernels: raw arrays in, raw arrays out. Shapes: csrc/kernels.hpp.
-"""
+"""Penstock's kernels: raw arrays in, raw arrays out. Shapes: csrc/kernels.hpp."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Any
 
-from numpy.typing import NDArray
-
+Array = Any
+"""Any array on the CPU that speaks DLPack: NumPy, torch, JAX."""
 
 def instruction_sets() -> list[str]:
     """The instruction sets this machine can run, best first."""
@@ -18,14 +16,46 @@ def set_instruction_set(name: str) -> None:
     """Use another one from the next call on."""
 
 def reserve_size(cell: str, rows: int, hidden: int, output: int, is_float64: bool) -> int:
-    """
-    Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs.
-    """
+    """Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs."""
 
-def forward(*, cell: str, weights: Sequence[Annotated[NDArray, dict(device='cpu', writable=False)] | None], x: Annotated[NDArray, dict(device='cpu', writable=False)], h0: Annotated[NDArray, dict(device='cpu', writable=False)] | None, c0: Annotated[NDArray, dict(device='cpu', writable=False)] | None, y: Annotated[NDArray, dict(device='cpu')] | None, h_n: Annotated[NDArray, dict(device='cpu')] | None, c_n: Annotated[NDArray, dict(device='cpu')] | None, cell_states: Annotated[NDArray, dict(device='cpu')] | None, reserve: Annotated[NDArray, dict(device='cpu')] | None, lengths: Annotated[NDArray, dict(device='cpu', writable=False)] | None, batch_sizes: Annotated[NDArray, dict(device='cpu', writable=False)] | None, reverse: bool, threads: int) -> None:
+def forward(
+    *,
+    cell: str,
+    weights: Sequence[Array | None],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    y: Array,
+    h_n: Array,
+    c_n: Array | None,
+    cell_states: Array | None,
+    reserve: Array | None,
+    lengths: Array | None,
+    batch_sizes: Array | None,
+    reverse: bool,
+    threads: int,
+) -> None:
     """One layer, one direction, into y, h_n, c_n, cell_states and reserve."""
 
-def backward(*, cell: str, weights: Sequence[Annotated[NDArray, dict(device='cpu', writable=False)] | None], x: Annotated[NDArray, dict(device='cpu', writable=False)], h0: Annotated[NDArray, dict(device='cpu', writable=False)] | None, c0: Annotated[NDArray, dict(device='cpu', writable=False)] | None, reserve: Annotated[NDArray, dict(device='cpu', writable=False)], d_y: Annotated[NDArray, dict(device='cpu', writable=False)] | None, d_h_n: Annotated[NDArray, dict(device='cpu', writable=False)] | None, d_c_n: Annotated[NDArray, dict(device='cpu', writable=False)] | None, d_cell_states: Annotated[NDArray, dict(device='cpu', writable=False)] | None, d_x: Annotated[NDArray, dict(device='cpu')] | None, d_h0: Annotated[NDArray, dict(device='cpu')] | None, d_c0: Annotated[NDArray, dict(device='cpu')] | None, d_weights: Sequence[Annotated[NDArray, dict(device='cpu')] | None], lengths: Annotated[NDArray, dict(device='cpu', writable=False)] | None, batch_sizes: Annotated[NDArray, dict(device='cpu', writable=False)] | None, reverse: bool, threads: int) -> None:
-    """
-    Gradients of one layer, one direction, into d_x, d_h0, d_c0 and d_weights.
-    """
+def backward(
+    *,
+    cell: str,
+    weights: Sequence[Array | None],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    reserve: Array,
+    d_y: Array | None,
+    d_h_n: Array | None,
+    d_c_n: Array | None,
+    d_cell_states: Array | None,
+    d_x: Array | None,
+    d_h0: Array | None,
+    d_c0: Array | None,
+    d_weights: Sequence[Array | None],
+    lengths: Array | None,
+    batch_sizes: Array | None,
+    reverse: bool,
+    threads: int,
+) -> None:
+    """Gradients of one layer, one direction, into d_x, d_h0, d_c0 and d_weights."""

@@ -9,7 +9,12 @@ from torch import nn
 import penstock.nn
 from tests.nn.test_layers import assert_same, flat
 
-STOCK = [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu", "bias": False}), ("LSTMCell", {}), ("GRUCell", {})]
+STOCK = [
+    ("RNNCell", {}),
+    ("RNNCell", {"nonlinearity": "relu", "bias": False}),
+    ("LSTMCell", {}),
+    ("GRUCell", {}),
+]
 EXTRA = [("LSTMCell", {"peephole": True}), ("GRUCell", {"reset_after": False})]
 
 
@@ -24,7 +29,10 @@ def test_drop_in(name: str, options: dict, batch: int | None) -> None:
     assert isinstance(ours, type(theirs))
     rows = (batch,) if batch else ()
     x = torch.randn(*rows, 5, dtype=torch.float64, requires_grad=True)
-    states = [torch.randn(*rows, 9, dtype=torch.float64, requires_grad=True) for _ in range(1 + (name == "LSTMCell"))]
+    states = [
+        torch.randn(*rows, 9, dtype=torch.float64, requires_grad=True)
+        for _ in range(1 + (name == "LSTMCell"))
+    ]
     hx = tuple(states) if len(states) == 2 else states[0]
     results = []
     for cell in (ours, theirs):

@@ -146,7 +146,9 @@ def test_cell_states_of_every_step(options: dict, packed: bool) -> None:
     layer = penstock.nn.LSTM(5, 9, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
     x, lengths = torch.randn(7, 3, 5, dtype=torch.float64), [7, 2, 4]
     if packed:
-        y, (_, c_n), cells = layer(pack_padded_sequence(x, lengths, enforce_sorted=False), return_cell_states=True)
+        y, (_, c_n), cells = layer(
+            pack_padded_sequence(x, lengths, enforce_sorted=False), return_cell_states=True
+        )
         y, *cells = (pad_packed_sequence(s)[0] for s in (y, *cells))
     else:
         y, (_, c_n), cells = layer(x, lengths=lengths, return_cell_states=True)
@@ -172,7 +174,10 @@ def test_peephole_parameters() -> None:
     torch.manual_seed(0)
     plain = nn.LSTM(2, 3)
     torch.manual_seed(0)
-    assert torch.equal(penstock.nn.LSTM(2, 3, peephole=True).weight_hh_l0, plain.weight_hh_l0)
+    assert torch.equal(
+        penstock.nn.LSTM(2, 3, peephole=True).get_parameter("weight_hh_l0"),
+        plain.get_parameter("weight_hh_l0"),
+    )
     assert "peephole=True" in repr(layer)
     layer.reset_parameters()
     assert all(layer.get_parameter(n).abs().max() <= 3**-0.5 for n in names)
@@ -230,8 +235,10 @@ def test_compile_and_export(name: str, options: dict) -> None:
 
 
 def test_compile_leaves_torchs_layers_as_they_were() -> None:
+    from torch._dynamo.exc import Unsupported  # noqa: PLC0415 - slow, and loaded last on purpose
+
     theirs = torch.compile(nn.LSTM(2, 3), fullgraph=True, backend="eager")
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="LSTM"):
+    with pytest.raises(Unsupported, match="LSTM"):
         theirs(torch.zeros(2, 1, 2))
 
 
@@ -284,7 +291,7 @@ def test_jit_trace() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, and torch says so at length
         traced = torch.jit.trace(layer, (x,))
-    assert_same(traced(x), layer(x))
+    assert_same(traced(x), layer(x))  # pyright: ignore[reportCallIssue]
 
 
 WRONG = [
@@ -311,11 +318,19 @@ def test_the_same_kind_of_error_as_torch(call, error: type[Exception]) -> None:
     ("arguments", "error", "message"),
     [
         ({"lengths": [1, 2]}, ValueError, r"lengths: expected shape \(3,\), got \(2,\)"),
-        ({"lengths": [1, 2, 5]}, ValueError, "lengths: expected values from 0 to the time dimension 4, got .* 5"),
+        (
+            {"lengths": [1, 2, 5]},
+            ValueError,
+            "lengths: expected values from 0 to the time dimension 4, got .* 5",
+        ),
         ({"lengths": [1, -1, 2]}, ValueError, "from -1 to 2"),
         ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths: expected integers, got torch.float32"),
         ({"hx": torch.zeros(1, 3, 9)}, RuntimeError, "pair"),
-        ({"hx": (torch.zeros(1, 3, 9), torch.zeros(1, 3, 9).double())}, ValueError, "cx: expected torch.float32"),
+        (
+            {"hx": (torch.zeros(1, 3, 9), torch.zeros(1, 3, 9).double())},
+            ValueError,
+            "cx: expected torch.float32",
+        ),
         ({"input": [1, 2]}, TypeError, "input: expected a Tensor or a PackedSequence, got list"),
     ],
     ids=str,

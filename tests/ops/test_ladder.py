@@ -32,8 +32,8 @@ def run(problem: Problem, **options) -> ops.Output:
     state = [t.expand(len(weights), *t.shape) for t in problem.state]
     h0, c0 = [*state, None][:2]
     return ops.layer(
-        problem.x, h0, c0, weights, cell=problem.cell.name, lengths=problem.lengths, cell_states=c0 is not None,
-        **options,
+        problem.x, h0, c0, weights, cell=problem.cell.name, lengths=problem.lengths,
+        cell_states=c0 is not None, **options,
     )  # fmt: skip
 
 
@@ -57,7 +57,9 @@ def test_kernel_is_the_plain_step_in_float64(variant: Variant, sizes: tuple[int,
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_kernel_is_as_accurate_as_torch_in_float32(variant: Variant, sizes: tuple[int, int, int, int]) -> None:
+def test_kernel_is_as_accurate_as_torch_in_float32(
+    variant: Variant, sizes: tuple[int, int, int, int]
+) -> None:
     assert_typically_as_accurate(kernel, lambda seed: random_problem(variant, sizes, seed=seed))
 
 
@@ -139,7 +141,9 @@ def test_batch_first_is_the_transpose() -> None:
     def batch_first(p: Problem) -> Outputs:
         x = p.x.transpose(0, 1).contiguous()
         h0, c0 = (t[None] for t in p.state)
-        out = ops.layer(x, h0, c0, [p.weights], cell="lstm", lengths=p.lengths, batch_first=True, cell_states=True)
+        out = ops.layer(
+            x, h0, c0, [p.weights], cell="lstm", lengths=p.lengths, batch_first=True, cell_states=True
+        )
         return out.y.transpose(0, 1), (out.h_n[0], out.c_n[0]), out.cell_states.transpose(0, 1)
 
     assert_equal(evaluate(problem, batch_first), evaluate(problem))
@@ -177,8 +181,9 @@ def test_gradcheck(variant: Variant) -> None:
 def test_gradients_only_where_asked() -> None:
     """Frozen weights, an input without gradient, one output used: the others are as if all were asked for."""
     problem = random_problem(Variant("lstm"), (5, 3, 4, 17))
-    expected = evaluate(problem._replace(grad_state_n=tuple(map(torch.zeros_like, problem.state)),
-                                         grad_c_steps=torch.zeros(5, 3, 17, dtype=torch.float64)))  # fmt: skip
+    zeros = tuple(map(torch.zeros_like, problem.state))
+    c_steps = torch.zeros(5, 3, 17, dtype=torch.float64)
+    expected = evaluate(problem._replace(grad_state_n=zeros, grad_c_steps=c_steps))
     bias = problem.weights.bias_hh
     assert bias is not None
     bias.requires_grad_()

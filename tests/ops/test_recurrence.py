@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,14 +36,16 @@ def test_opcheck_ragged_batch_first(monkeypatch: pytest.MonkeyPatch) -> None:
     args = arguments(Variant("lstm", peephole=True), lengths=lengths, batch_first=True)
     # The reserve holds rows for the steps that run only; the rest of it is never written.
     opcheck(
-        torch.ops.penstock.layer.default, args, test_utils=["test_schema", "test_autograd_registration", "test_faketensor"]
+        torch.ops.penstock.layer.default,
+        args,
+        test_utils=["test_schema", "test_autograd_registration", "test_faketensor"],
     )
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "lengths: expected values from 0 to .* 4, got 5 at index 1"),
+        ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "expected values from 0 to .* 4, got 5 at index 1"),
         ({"lengths": torch.tensor([1, -1, 2])}, ValueError, "got -1 at index 1"),
         ({"lengths": torch.tensor([1, 2])}, ValueError, r"lengths: expected shape \(3,\), got \(2,\)"),
         ({"lengths": torch.tensor([1.0, 2.0, 3.0])}, TypeError, "lengths: expected a contiguous int64"),
@@ -73,18 +76,21 @@ def test_wrong_batch_sizes() -> None:
 def test_native_takes_numpy_and_refuses_a_wrong_shape() -> None:
     weights = [np.zeros((3, 2), np.float32), np.zeros((3, 1), np.float32), None, None, None, None]
     y, h_n = np.full((4, 2, 1), np.nan, np.float32), np.full((2, 1), np.nan, np.float32)
-    call = dict(cell="gru", weights=weights, x=np.ones((4, 2, 2), np.float32), h0=None, c0=None, y=y, h_n=h_n,
-                c_n=None, cell_states=None, reserve=None, lengths=None, batch_sizes=None, reverse=False,
-                threads=1)  # fmt: skip
+    call: dict[str, Any] = {
+        "cell": "gru", "weights": weights, "x": np.ones((4, 2, 2), np.float32), "h0": None, "c0": None,
+        "y": y, "h_n": h_n, "c_n": None, "cell_states": None, "reserve": None, "lengths": None, "batch_sizes": None,
+        "reverse": False, "threads": 1,
+    }  # fmt: skip
     _native.forward(**call)
     assert not y.any()
     assert not h_n.any()
+    call["y"] = np.zeros((4, 2, 2), np.float32)
     with pytest.raises(ValueError, match=r"y: expected shape \(4, 2, 1\), got \(4, 2, 2\)"):
-        _native.forward(**call | {"y": np.zeros((4, 2, 2), np.float32)})
+        _native.forward(**call)
 
 
 def test_unknown_instruction_set() -> None:
-    with pytest.raises(ValueError, match="expected one of .*baseline, got sse9"):
+    with pytest.raises(ValueError, match=r"expected one of .*baseline, got sse9"):
         _native.set_instruction_set("sse9")
 
 

@@ -119,7 +119,7 @@ class _Recurrent(nn.RNNBase):
         state = self._state(hx, dim=3)
         if self._is_stock() and not return_cell_states and not self._is_native(data, state):
             return super().forward(input, hx)
-        state = tuple(_reorder(s, sorted_indices) for s in state)
+        state = (_reorder(state[0], sorted_indices), _reorder(state[1], sorted_indices))
         self._check(data, state, batch_sizes)
         y, h_n, c_n, c_steps = self._run(data, state, batch_sizes=batch_sizes,
                                          cell_states=return_cell_states)  # fmt: skip
@@ -186,8 +186,8 @@ class _Recurrent(nn.RNNBase):
                 )
         if input.device != weight.device:
             raise RuntimeError(
-                f"Input and parameter tensors are not at the same device, found input tensor at {input.device} "
-                f"and parameter tensor at {weight.device}"
+                "Input and parameter tensors are not at the same device, found input tensor at "
+                f"{input.device} and parameter tensor at {weight.device}"
             )
 
     def _check_states(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
@@ -255,8 +255,8 @@ class LSTM(_Recurrent, nn.LSTM):
         bound = self.hidden_size**-0.5
         for names in self._all_weights:
             name = names[0].replace("weight_ih", "weight_peephole")
-            weight = self.weight_ih_l0.new_empty(3 * self.hidden_size).uniform_(-bound, bound)
-            setattr(self, name, nn.Parameter(weight.detach()))
+            weight = self.get_parameter(names[0]).detach().new_empty(3 * self.hidden_size)
+            setattr(self, name, nn.Parameter(weight.uniform_(-bound, bound)))
             names.append(name)
 
     def __setstate__(self, d) -> None:

@@ -106,22 +106,19 @@ def _batch(x: Tensor, batch_sizes: Tensor | None, h0: Tensor | None, batch_first
     return batch_sizes[0].item() if h0 is None else h0.shape[1]
 
 
-def _allocate(x, h0, flat, batch_sizes, cell, directions, batch_first, cell_states, keep):
+def _allocate(x, h0, flat, batch_sizes, cell, directions: int, batch_first, cell_states, keep):
     """y, h_n, c_n, cell_states, reserve for the operator; also its fake kernel."""
     weights = _directions(flat, directions)
     hidden, output = _sizes(cell, weights[0])
     batch = _batch(x, batch_sizes, h0, batch_first)
     has_c = "c" in CELLS[cell].state
-    pairs = 1
-    for size in x.shape[:-1]:
-        pairs = pairs * size
-    reserve = (directions, pairs * _reserve_values(cell, weights[0], hidden, output, x.dtype))
+    values: int = _reserve_values(cell, weights[0], hidden, output, x.dtype)
     return (
         empty((*x.shape[:-1], directions * output), x),
         empty((directions, batch, output), x),
         empty((directions, batch, hidden) if has_c else (0,), x),
         empty((*x.shape[:-1], directions * hidden) if has_c and cell_states else (0,), x),
-        empty(reserve if keep else (0,), x),
+        empty((directions, *x.shape[:-1], values) if keep else (0,), x),
     )
 
 
@@ -225,7 +222,7 @@ def _layer_backward(
     gradients = _allocate_gradients(x, h0, c0, weights, needs_x)
     d_x, d_h0, d_c0 = gradients[:3]
     d_x_steps = _time_major(d_x, batch_first) if needs_x else None
-    other_d_x = torch.empty_like(d_x_steps) if needs_x and directions == 2 else None
+    other_d_x = torch.empty_like(d_x_steps) if d_x_steps is not None and directions == 2 else None
     d_weights = _directions(gradients[3:], directions)
     for d, w in enumerate(_directions(weights, directions)):
         hidden, output = _sizes(cell, w)

@@ -27,6 +27,8 @@ def local_rank() -> int:
 
 def global_rank(config: TrainingOptions) -> int:
     """The number of this process among all."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        return int(os.environ["RANK"])
     return int(os.environ.get("NODE_RANK", "0")) * config.processes + local_rank()
 
 

@@ -17,8 +17,8 @@ def train(config: "Config") -> "Report":
     Raises:
         InputError: whatever is wrong with files or options.
     """
-    from penstock.tasks.classify.job import ClassifyJob  # noqa: PLC0415
-    from penstock.training import fit  # noqa: PLC0415
+    from penstock.tasks.classify.job import ClassifyJob
+    from penstock.training import fit
 
     return fit(ClassifyJob, config)
 
@@ -33,7 +33,7 @@ def load(folder: Path | str, **options: Any) -> "Predictor":
     Raises:
         InputError: whatever is wrong with the folder.
     """
-    from penstock.tasks.classify.predictor import Predictor  # noqa: PLC0415
+    from penstock.tasks.classify.predictor import Predictor
 
     return Predictor(folder, **options)
 
@@ -52,8 +52,8 @@ def evaluate(folder: Path | str, data: Path | str, **options: Any) -> dict[str, 
     Raises:
         InputError: whatever is wrong with folder or file, a label unknown to the model among it.
     """
-    from penstock.tasks.classify.config import EvaluateOptions  # noqa: PLC0415
-    from penstock.tasks.classify.predictor import Predictor  # noqa: PLC0415
+    from penstock.tasks.classify.config import EvaluateOptions
+    from penstock.tasks.classify.predictor import Predictor
 
     chosen = EvaluateOptions(data=Path(data), **options)
     predictor = Predictor(folder, **chosen.model_dump(include={"device", "threads", "batch_tokens"}))

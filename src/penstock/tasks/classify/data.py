@@ -1,8 +1,9 @@
 """Labelled files to encoded examples on disk."""
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import compress
+from itertools import compress, repeat
 from pathlib import Path
 from typing import Any
 
@@ -53,63 +54,69 @@ def prepare(config: Config, folder: Path) -> None:
         InputError: whatever is wrong with the files.
     """
     encoder = plan(config)
-    names = [item.label or "" for item in encoder.read(config.data, config.label)]
-    labels = Labels.collect(names, f"{config.data}, column {config.label!r}")
-    parts = _split(config, [labels.id(name, str(config.data), 0) for name in names])
-    encoder.fit(item.input for item in compress(encoder.read(config.data, config.label), parts == "train"))
+    labels, ids = _labels(encoder, config)
+    held = _held_out(config, ids)
+    encoder.fit(item.input for item in compress(encoder.read(config.data, config.label), ~held))
 
-    files = {"train": config.data, "dev": config.dev, "test": config.test}
-    for part, path in files.items():
+    parts = ("dev" if out else "train" for out in held)
+    write(
+        folder, encoder, labels, config.data, zip(parts, encoder.read(config.data, config.label), strict=True)
+    )
+    for part, path in (("dev", config.dev), ("test", config.test)):
         if path is not None:
-            items = encoder.read(path, config.label)
-            split = parts.__getitem__ if part == "train" else lambda _, part=part: part
-            write(folder, encoder, labels, items, path=path, part=split)
+            items = zip(repeat(part), encoder.read(path, config.label), strict=False)
+            write(folder, encoder, labels, path, items)
     for name, text in {**encoder.assets(), "labels.json": labels.to_json()}.items():
         (folder / name).write_text(text, encoding="utf-8")
     if config.vectors is not None:
         np.save(folder / "vectors.npy", _vectors(config, encoder))
 
 
-def _split(config: Config, ids: list[int]) -> NDArray[np.str_]:
-    """The part, "train" or "dev", of every example of the training file."""
-    parts = np.full(len(ids), "train")
+def _labels(encoder: Encoder, config: Config) -> tuple[Labels, NDArray[np.int64]]:
+    """The labels of the training file, and the label id of each of its examples."""
+    seen: dict[str, int] = {}
+    found = array("q")
+    for item in encoder.read(config.data, config.label):
+        assert item.label is not None
+        found.append(seen.setdefault(item.label, len(seen)))
+    labels = Labels.collect(seen, f"{config.data}, column {config.label!r}")
+    ids = np.array([labels.id(name, str(config.data), 0) for name in seen])
+    return labels, ids[np.array(found)]
+
+
+def _held_out(config: Config, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which examples of the training file are dev data."""
+    held = np.zeros(len(ids), bool)
     if config.dev is None:
         try:
-            parts[stratified_split(ids, config.dev_fraction, config.seed)[1]] = "dev"
+            held[stratified_split(ids, config.dev_fraction, config.seed)[1]] = True
         except InputError as error:
             raise InputError(f"{config.data}: {error}; give --dev FILE") from None
-    return parts
+    return held
 
 
 def write(
-    folder: Path,
-    encoder: Encoder,
-    labels: Labels,
-    items: Iterable[Item],
-    *,
-    path: Path,
-    part: Callable[[int], str],
+    folder: Path, encoder: Encoder, labels: Labels, path: Path, items: Iterable[tuple[str, Item]]
 ) -> None:
-    """Encode labelled items into the files of `Examples`; `part` says of which part the i-th is.
+    """Encode labelled items of the file `path`, each with its part's name, into the files of `Examples`.
 
     Raises:
         InputError: a label is unknown; names `path` and the line.
     """
     writers: dict[str, RaggedWriter] = {}
-    ids: dict[str, list[int]] = {}
-    number = 0
+    ids: dict[str, array[int]] = {}
     with ExitStack() as stack:
         for chunk in chunks(items, _CHUNK):
-            for item, row in zip(chunk, encoder.encode([item.input for item in chunk]), strict=True):
-                name = str(part(number))
-                if name not in writers:
-                    writer = RaggedWriter(folder / f"{name}.rows", encoder.dtype, encoder.width)
-                    writers[name] = stack.enter_context(writer)
-                writers[name].append(row)
-                ids.setdefault(name, []).append(labels.id(item.label or "", str(path), item.line))
-                number += 1
-    for name, values in ids.items():
-        np.save(folder / f"{name}.labels.npy", np.array(values, np.int64))
+            rows = encoder.encode([item.input for _, item in chunk])
+            for (part, item), row in zip(chunk, rows, strict=True):
+                if part not in writers:
+                    writer = RaggedWriter(folder / f"{part}.rows", encoder.dtype, encoder.width)
+                    writers[part] = stack.enter_context(writer)
+                    ids[part] = array("q")
+                writers[part].append(row)
+                ids[part].append(labels.id(item.label or "", str(path), item.line))
+    for part, values in ids.items():
+        np.save(folder / f"{part}.labels.npy", np.array(values))
 
 
 def collate(rows: list[NDArray[Any]]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,8 +87,8 @@ class Predictor:
 
         label = options.label or self.config.label
         with TemporaryDirectory(prefix="penstock-") as name, use_threads(self.threads):
-            items = self._encoder.read(options.data, label, options)
-            write(Path(name), self._encoder, self._labels, items, path=options.data, part=lambda _: "data")
+            items = zip(repeat("data"), self._encoder.read(options.data, label, options), strict=False)
+            write(Path(name), self._encoder, self._labels, options.data, items)
             examples = Examples(Path(name), "data")
             sampler = TokenBatchSampler(examples.lengths, self.batch_tokens, shuffle=False)
             loader = DataLoader(

@@ -58,7 +58,7 @@ class Encoder:
         return cls(
             Vocabulary.build(folded, config.min_frequency),
             Vocabulary.build(letters, _CHARACTER_FREQUENCY),
-            Labels.collect(labels, str(config.data)),
+            Labels.collect(labels, _names(config)),
             config,
         )
 
@@ -191,7 +191,7 @@ def _scheme(config: Config, pairs: Counter[tuple[str, str]]) -> Scheme | None:
         if parse(label) is None:
             raise InputError(
                 f"--scheme {config.scheme}: expected labels of spans (O, or B, I, M, E, L, S or U and a "
-                f"type), got {label!r} in {config.data}"
+                f"type), got {label!r} in {_names(config)}"
             )
     return config.scheme
 
@@ -200,7 +200,7 @@ def _held_out(config: Config) -> NDArray[np.bool_] | None:
     """Which sentences of DATA are dev data, bool (N,); None where there is a dev file."""
     if config.dev:
         return None
-    count = sum(1 for _ in _read(config, config.data))
+    count = sum(1 for _ in _training(config))
     held = np.zeros(count, bool)
     held[stratified_split(held, config.dev_fraction, config.seed)[1]] = True
     return held
@@ -213,7 +213,7 @@ def _count(config: Config, held: NDArray[np.bool_] | None) -> tuple[Counter[str]
     """
     forms: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
-    for number, sentence in enumerate(_read(config, config.data)):
+    for number, (_, sentence) in enumerate(_training(config)):
         tags = _tags(sentence)
         pairs.update(zip(["O", *tags], tags, strict=False))
         if held is None or not held[number]:
@@ -225,17 +225,28 @@ def _sentences(
     config: Config, part: str, held: NDArray[np.bool_] | None
 ) -> Iterator[tuple[Path, Sentence]] | None:
     """The sentences of a part and the file they come from, or None if there is no such part."""
-    path = {"train": config.data, "dev": config.dev or config.data, "test": config.test}[part]
-    if path is None:
+    path = {"train": None, "dev": config.dev, "test": config.test}[part]
+    if path is not None:
+        return _read(config, path)
+    if part == "test":
         return None
-    sentences = ((path, sentence) for sentence in _read(config, path))
-    if held is None or part == "test":
-        return sentences
-    return (pair for pair, out in zip(sentences, held, strict=True) if out == (part == "dev"))
+    if held is None:
+        return _training(config)
+    return (pair for pair, out in zip(_training(config), held, strict=True) if out == (part == "dev"))
 
 
-def _read(config: Config, path: Path) -> Iterator[Sentence]:
-    return read_sentences(path, config.token_column, config.column)
+def _training(config: Config) -> Iterator[tuple[Path, Sentence]]:
+    """The sentences of DATA, file after file, each with the file it comes from."""
+    for path in config.data:
+        yield from _read(config, path)
+
+
+def _read(config: Config, path: Path) -> Iterator[tuple[Path, Sentence]]:
+    return ((path, sentence) for sentence in read_sentences(path, config.token_column, config.column))
+
+
+def _names(config: Config) -> str:
+    return ", ".join(map(str, config.data))
 
 
 def _tags(sentence: Sentence) -> list[str]:
