@@ -45,7 +45,7 @@ def test_opcheck_ragged_batch_first(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "expected values from 0 to .* 4, got 5 at index 1"),
+        ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "values from 0 to .* 4, got 5 at index 1"),
         ({"lengths": torch.tensor([1, -1, 2])}, ValueError, "got -1 at index 1"),
         ({"lengths": torch.tensor([1, 2])}, ValueError, r"lengths: expected shape \(3,\), got \(2,\)"),
         ({"lengths": torch.tensor([1.0, 2.0, 3.0])}, TypeError, "lengths: expected a contiguous int64"),
@@ -78,8 +78,8 @@ def test_native_takes_numpy_and_refuses_a_wrong_shape() -> None:
     y, h_n = np.full((4, 2, 1), np.nan, np.float32), np.full((2, 1), np.nan, np.float32)
     call: dict[str, Any] = {
         "cell": "gru", "weights": weights, "x": np.ones((4, 2, 2), np.float32), "h0": None, "c0": None,
-        "y": y, "h_n": h_n, "c_n": None, "cell_states": None, "reserve": None, "lengths": None, "batch_sizes": None,
-        "reverse": False, "threads": 1,
+        "y": y, "h_n": h_n, "c_n": None, "cell_states": None, "reserve": None, "lengths": None,
+        "batch_sizes": None, "reverse": False, "threads": 1,
     }  # fmt: skip
     _native.forward(**call)
     assert not y.any()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,14 @@ def test_patience_stops_early(tmp_path: Path) -> None:
     assert (report.epochs, report.best_epoch) == (3, 1)
     resumed = fit(ToyJob, toy_config(tmp_path / "model", **options, resume=True))
     assert resumed.epochs == 3
+
+
+def test_resuming_a_finished_run_saves_the_same_model(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, report = trained
+    output = shutil.copytree(folder, tmp_path / "model")
+    again = fit(ToyJob, toy_config(output, average=0.9, resume=True))
+    assert (again.metrics, again.epochs) == (report.metrics, report.epochs)
+    assert (output / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
 def test_overwrite_keeps_the_old_model_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ The operators take float32 and float64 on the CPU. Everything that must be the s
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -100,10 +100,10 @@ def _sizes(cell: str, weights: Weights) -> tuple[int, int]:
     return weights.weight_ih.shape[0] // len(CELLS[cell].gates), weights.weight_hh.shape[1]
 
 
-def _batch(x: Tensor, batch_sizes: Tensor | None, h0: Tensor | None, batch_first: bool):
+def _batch(x: Tensor, batch_sizes: Tensor | None, h0: Tensor | None, batch_first: bool) -> int:
     if batch_sizes is None:
         return x.shape[0 if batch_first else 1]
-    return batch_sizes[0].item() if h0 is None else h0.shape[1]
+    return cast(int, batch_sizes[0].item()) if h0 is None else h0.shape[1]
 
 
 def _allocate(x, h0, flat, batch_sizes, cell, directions: int, batch_first, cell_states, keep):

@@ -71,7 +71,8 @@ def _follow(job_class: type[Job], config: Any) -> Report:
 
 
 def _prepared(job_class: type[Job], config: Any, folder: Path, console: Console) -> Report:
-    job_class.prepare(config, folder)
+    with console.status("reading the data"):
+        job_class.prepare(config, folder)
     config_file = folder / "config.yaml"
     config_file.write_text(to_yaml(config), encoding="utf-8")
     with launch.other_processes(config, job_class.task, config_file, folder):

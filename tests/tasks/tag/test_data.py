@@ -142,6 +142,26 @@ def test_dev_part_of_the_training_file(write, tmp_path):
     assert parts[0][1] == 10
 
 
+def test_several_training_files_are_one_after_the_other(write, tmp_path):
+    files = [write("a.tsv", TRAIN), write("b.tsv", DEV)]
+    both = write("both.tsv", f"{TRAIN}\n{DEV}")
+    read = []
+    for number, data in enumerate((files, both)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        prepare(Config.model_validate({"data": data, "dev": both, "output": tmp_path / "out"}), folder)
+        sentences = TagData(folder, "train")
+        read.append([(s.forms.tolist(), s.labels.tolist()) for s in map(sentences.__getitem__, range(3))])
+    assert len(sentences) == 3
+    assert read[0] == read[1]
+
+
+def test_a_mistake_in_a_later_training_file_names_that_file(write, tmp_path):
+    files = [write("a.tsv", TRAIN), write("b.tsv", "the\tO\nBob\n")]
+    with pytest.raises(InputError, match=r"b\.tsv, line 2"):
+        prepare(Config.model_validate({"data": files, "output": tmp_path / "out"}), tmp_path)
+
+
 def test_vectors(write, tmp_path):
     vectors = write("vectors.txt", "the 1 2 3\nanna 4 5 6\nother 7 8 9\n")
     files = {"data": write("train.tsv", TRAIN), "dev": write("dev.tsv", DEV), "vectors": vectors}
