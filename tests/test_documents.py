@@ -103,8 +103,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         series = [f"{chance.random():.3f},{chance.random():.3f}:{k % 3}\n" for k in range(30)]
         heading = "@problemName vowels\n@univariate true\n@classLabel true 0 1 2\n@data\n"
         Path(name).write_text(heading + "".join(series), "utf-8")
-    for name in ("train.conllu", "dev.conllu", "test.conllu", "new.conllu"):
-        Path(name).write_text("".join(_conllu_sentence(chance) for _ in range(40)), "utf-8")
+    for name in ("train", "dev", "test", "new", "news", "letters"):
+        Path(f"{name}.conllu").write_text("".join(_conllu_sentence(chance) for _ in range(40)), "utf-8")
     Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
     return tmp_path
 

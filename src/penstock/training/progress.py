@@ -69,7 +69,7 @@ class ProgressBar(pl.Callback):
         figures = {"loss": f"{self._loss:.4f}"}
         if self.keeper.history:
             figures[f"dev {self.monitor}"] = f"{self.keeper.history[-1]['dev_' + self.monitor]:.4f}"
-        epoch = f"{trainer.current_epoch + 1}/{self.epochs}"
+        epoch = f"{trainer.current_epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
         self._bar.update(self._task, completed=trainer.global_step, epoch=epoch, figures=figures)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -84,7 +84,7 @@ def show_report(console: Console, report: Report) -> None:
             )
         console.print(table)
     if report.interrupted:
-        console.print("\n  [yellow]interrupted; --resume goes on from here[/]")
+        console.print("  [yellow]interrupted; --resume goes on from here[/]")
     weights = f"the best, of epoch {report.best_epoch} of {report.epochs}"
     facts = {
         "parameters": f"{report.parameters:,}",

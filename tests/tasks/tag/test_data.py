@@ -150,9 +150,9 @@ def test_several_training_files_are_one_after_the_other(write, tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         prepare(Config.model_validate({"data": data, "dev": both, "output": tmp_path / "out"}), folder)
-        sentences = TagData(folder, "train")
-        read.append([(s.forms.tolist(), s.labels.tolist()) for s in map(sentences.__getitem__, range(3))])
-    assert len(sentences) == 3
+        train = TagData(folder, "train")
+        read.append([(train[i].forms.tolist(), train[i].labels.tolist()) for i in range(len(train))])
+    assert len(read[0]) == 3
     assert read[0] == read[1]
 
 

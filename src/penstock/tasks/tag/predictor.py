@@ -1,12 +1,11 @@
 """A saved tagger at work: predict for sentences, measure on tagged files."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from penstock.data.conll import Sentence, read_sentences
 from penstock.data.lines import read_lines
 from penstock.data.ragged import RaggedArray, RaggedWriter
 from penstock.errors import InputError
-from penstock.tasks.streams import stdin_lines
+from penstock.tasks.streams import chunks, stdin_lines
 from penstock.tasks.tag.config import Config, EvaluateOptions, PredictOptions
 from penstock.tasks.tag.data import FORMS, Encoder, Lexicon, TagData, collate, collate_labelled, write
 from penstock.tasks.tag.metrics import TagMetric
@@ -29,7 +28,7 @@ from penstock.training.saved import SavedModel, read_model
 
 _CHUNK = 512  # sentences predicted at a time: sorted by length among themselves, given back in order
 _STDIN = Path("/dev/stdin")
-T = TypeVar("T")
+_Answer = dict[str, list[Any]]
 
 
 class Predictor:
@@ -74,7 +73,7 @@ class Predictor:
             raise TypeError("inputs: expected a list of sentences, got one text; put it in a list")
         sentences = [text.split() if isinstance(text, str) else list(text) for text in inputs]
         with use_threads(self.threads):
-            return [answer for chunk in _chunks(sentences, _CHUNK) for answer in self._answers(chunk)]
+            return [answer for chunk in chunks(sentences, _CHUNK) for answer in self._answers(chunk)]
 
     def stream(self, options: PredictOptions) -> Iterator[str]:
         """What `penstock predict` writes, in the order of the input, as it comes.
@@ -117,34 +116,36 @@ class Predictor:
             yield [_Item(text.split()) for text in options.inputs]
         elif options.layout == "columns" or (options.layout == "auto" and _has_columns(options.input)):
             sentences = self._read(options.input or _STDIN, options, tags=False)
-            yield from _chunks((_Item(sentence.tokens, sentence) for sentence in sentences), _CHUNK)
+            yield from chunks((_Item(sentence.tokens, sentence) for sentence in sentences), _CHUNK)
         elif options.input is None:
             yield from ([_Item(text.split()) for _, text in lines] for lines in stdin_lines())
         else:
-            yield from _chunks((_Item(text.split()) for _, text in read_lines(options.input)), _CHUNK)
+            yield from chunks((_Item(text.split()) for _, text in read_lines(options.input)), _CHUNK)
+
+    def _answers(self, sentences: Sequence[Sequence[str]]) -> list[_Answer]:
+        answers: list[_Answer] = [
+            {"tokens": list(tokens), "tags": [], "probabilities": []} for tokens in sentences
+        ]
+        if filled := [answer for answer in answers if answer["tokens"]]:
+            self._fill(filled)
+        return answers
 
     @torch.no_grad()
-    def _answers(self, sentences: Sequence[Sequence[str]]) -> list[dict[str, list[Any]]]:
+    def _fill(self, answers: list[_Answer]) -> None:
+        """Add tags and probabilities to answers that hold tokens, at least one each."""
         forms: list[NDArray[np.int32]] = []
         lexicon = Lexicon(self._encoder, forms.append)
-        rows = [lexicon.numbers(tokens) for tokens in sentences]
-        answers = [{"tokens": list(tokens), "tags": [], "probabilities": []} for tokens in sentences]
-        filled = [i for i, row in enumerate(rows) if len(row)]
+        rows = [lexicon.numbers(answer["tokens"]) for answer in answers]
         self.model.to(self.device).eval()
-        if not filled:
-            return answers
-        for places in TokenBatchSampler([len(rows[i]) for i in filled], self.batch_tokens, shuffle=False):
-            batch = to_device(collate([rows[filled[place]] for place in places], forms), self.device)
+        for places in TokenBatchSampler([len(row) for row in rows], self.batch_tokens, shuffle=False):
+            batch = to_device(collate([rows[place] for place in places], forms), self.device)
             outputs = self.model(batch)
-            assert outputs.labels is not None
             probabilities = self.model.probabilities(outputs.emissions, batch["lengths"])
             chosen = probabilities.gather(2, outputs.labels[:, :, None])[:, :, 0]
             for place, labels, values in zip(places, outputs.labels.tolist(), chosen.tolist(), strict=True):
-                answer = answers[filled[place]]
-                length = len(answer["tokens"])
-                answer["tags"] = [self.labels[label] for label in labels[:length]]
-                answer["probabilities"] = [round(value, 6) for value in values[:length]]
-        return answers
+                length = len(rows[place])
+                answers[place]["tags"] = [self.labels[label] for label in labels[:length]]
+                answers[place]["probabilities"] = [round(value, 6) for value in values[:length]]
 
 
 class _Item(NamedTuple):
@@ -178,14 +179,7 @@ def _has_columns(path: Path | None) -> bool:
     return path is not None and not path.name.lower().removesuffix(".gz").endswith(".txt")
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _written(item: _Item, answer: dict[str, list[Any]], form: str) -> str:
+def _written(item: _Item, answer: _Answer, form: str) -> str:
     if form == "jsonl":
         return json.dumps(answer, ensure_ascii=False)
     if item.sentence:
