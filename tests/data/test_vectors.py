@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.data.vectors import read_vectors
+from penstock.data.vectors import read_vectors, starting_embedding
 from penstock.errors import InputError
 
 WORDS = ["<pad>", "<unk>", "the", "The", "Paris", "naïve", "zebra"]
@@ -69,3 +69,15 @@ def test_broken_files(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         read_vectors(path, WORDS)
     assert str(caught.value) == f"{path}{sentence}"
+
+
+def test_starting_embedding_is_random_where_there_is_no_vector(tmp_path: Path) -> None:
+    path = save(tmp_path / "a", "the\t1 2\nof\t3 5\n")
+    words = ["<pad>", "<unk>", "the", "nowhere", "of"]
+    matrix = starting_embedding(path, words, seed=3)
+    assert matrix[[0, 2, 4]].tolist() == [[0, 0], [1, 2], [3, 5]]
+    assert matrix[1].any()
+    assert (matrix[1] != matrix[3]).all()
+    assert (matrix == starting_embedding(path, words, seed=3)).all()
+    with pytest.raises(InputError, match="none of the 2 words has a vector there"):
+        starting_embedding(path, ["<pad>", "nowhere"], seed=3)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.data.lines import read_lines
 from penstock.data.numbers import is_number, to_float32
+from penstock.data.vocabulary import PAD_ID
 from penstock.errors import InputError
 
 
@@ -58,6 +59,24 @@ def read_vectors(path: str | os.PathLike[str], words: Sequence[str]) -> Vectors:
     if matrix is None:
         raise InputError(f"{path}: expected word vectors, got only a header")
     return Vectors(matrix, found)
+
+
+def starting_embedding(path: str | os.PathLike[str], words: Sequence[str], seed: int) -> NDArray[np.float32]:
+    """The embedding of a vocabulary to start from, float32 (V, D).
+
+    The vectors of the file where it has them, random ones of the same spread elsewhere, zeros for padding.
+
+    Raises:
+        InputError: as `read_vectors`, and a file with a vector for none of the words.
+    """
+    vectors = read_vectors(path, words)
+    if not vectors.found.any():
+        raise InputError(f"{path}: none of the {len(words)} words has a vector there")
+    spread = vectors.matrix[vectors.found].std()
+    matrix = np.random.default_rng(seed).normal(0, spread, vectors.matrix.shape).astype(np.float32)
+    matrix[vectors.found] = vectors.matrix[vectors.found]
+    matrix[PAD_ID] = 0
+    return matrix
 
 
 def _entries(path: Path) -> Iterator[tuple[int, str, list[str]]]:

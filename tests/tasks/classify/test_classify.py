@@ -104,7 +104,7 @@ def test_vectors_that_fit_nothing_are_said(data: Path, tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("xylophone 1 0 0\n")
     config = small_config(data / "train.csv", tmp_path / "model", text="text", label="mood", vectors=vectors)
-    with pytest.raises(InputError, match=r"vectors\.txt: none of the \d+ tokens has a vector"):
+    with pytest.raises(InputError, match=r"vectors\.txt: none of the \d+ words has a vector"):
         classify.train(config)
     with pytest.raises(InputError, match="only texts cut into words or characters"):
         classify.train(config.model_copy(update={"tokenizer": "bpe", "vocabulary": 400}))

@@ -14,7 +14,7 @@ from torch import Tensor
 from penstock.data.batches import pad
 from penstock.data.ragged import RaggedArray, RaggedWriter
 from penstock.data.split import stratified_split
-from penstock.data.vectors import read_vectors
+from penstock.data.vectors import starting_embedding
 from penstock.data.vocabulary import Labels
 from penstock.errors import InputError
 from penstock.tasks.classify.config import Config
@@ -126,15 +126,8 @@ def collate(rows: list[NDArray[Any]]) -> dict[str, Tensor]:
 
 
 def _vectors(config: Config, encoder: Encoder) -> NDArray[np.float32]:
-    """The embedding to start from, (V, D): pretrained where there is a vector, else random like those."""
+    """The embedding to start from, (V, D)."""
     assert config.vectors is not None
     if not isinstance(encoder, TextEncoder) or config.tokenizer == "bpe":
         raise InputError(f"--vectors {config.vectors}: only texts cut into words or characters have vectors")
-    vectors = read_vectors(config.vectors, encoder.tokens())
-    if not vectors.found.any():
-        raise InputError(f"{config.vectors}: none of the {encoder.input_size} tokens has a vector there")
-    matrix = np.random.default_rng(config.seed).normal(
-        0, vectors.matrix[vectors.found].std(), vectors.matrix.shape
-    )
-    matrix[vectors.found] = vectors.matrix[vectors.found]
-    return matrix.astype(np.float32)
+    return starting_embedding(config.vectors, encoder.tokens(), config.seed)

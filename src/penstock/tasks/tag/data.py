@@ -20,7 +20,7 @@ from penstock.data.batches import pad
 from penstock.data.conll import Sentence, read_sentences
 from penstock.data.ragged import RaggedArray, RaggedWriter
 from penstock.data.split import stratified_split
-from penstock.data.vectors import read_vectors
+from penstock.data.vectors import starting_embedding
 from penstock.data.vocabulary import PAD_ID, Labels, Vocabulary
 from penstock.errors import InputError
 from penstock.tasks.tag.config import Config
@@ -153,7 +153,7 @@ def prepare(config: Config, folder: Path) -> None:
     (folder / SCHEME).write_text(json.dumps(_scheme(config, pairs)), encoding="utf-8")
     np.save(folder / FREQUENCY, _frequency(encoder, forms))
     if config.vectors is not None:
-        np.save(folder / VECTORS, _vectors(config, config.vectors, encoder.words))
+        np.save(folder / VECTORS, starting_embedding(config.vectors, list(encoder.words), config.seed))
     with RaggedWriter(folder / FORMS) as rows:
         lexicon = Lexicon(encoder, rows.append)
         for part in PARTS:
@@ -168,18 +168,6 @@ def _frequency(encoder: Encoder, forms: Counter[str]) -> NDArray[np.float32]:
     for form, count in forms.items():
         frequency[encoder.form(form)[0]] += count
     return frequency
-
-
-def _vectors(config: Config, path: Path, words: Vocabulary) -> NDArray[np.float32]:
-    """The embedding to start from, (V, D): pretrained where there is a vector, else random like those."""
-    vectors = read_vectors(path, list(words))
-    if not vectors.found.any():
-        raise InputError(f"{path}: none of the {len(words)} words has a vector there")
-    spread = vectors.matrix[vectors.found].std()
-    matrix = np.random.default_rng(config.seed).normal(0, spread, vectors.matrix.shape).astype(np.float32)
-    matrix[vectors.found] = vectors.matrix[vectors.found]
-    matrix[PAD_ID] = 0
-    return matrix
 
 
 def _scheme(config: Config, pairs: Counter[tuple[str, str]]) -> Scheme | None:
