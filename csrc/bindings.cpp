@@ -122,6 +122,7 @@ template <class T, class A> void check_dtype(const A& array, const char* name) {
 }
 
 template <class A> bool is_contiguous(const A& array) {
+    if (array.size() == 0) return true;
     index expected = 1;
     for (std::size_t i = array.ndim(); i-- > 0;) {
         if (array.shape(i) > 1 && array.stride(i) != expected) return false;
