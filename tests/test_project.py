@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from penstock import tasks
+from penstock import _native, tasks
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "lightning", "pytorch_lightning")
@@ -66,6 +66,21 @@ def test_every_cell_has_its_three_files() -> None:
     kernels = {path.stem for path in (ROOT / "csrc/cells").glob("*.hpp")} - {"cell"}
     proofs = {path.stem.removeprefix("test_") for path in (ROOT / "tests/cells").glob("test_*.py")} - {"base"}
     assert cells == kernels == proofs
+
+
+def test_stub_has_the_names_of_the_kernels() -> None:
+    stub = ast.parse((ROOT / "src/penstock/_native.pyi").read_text(encoding="utf-8"))
+    declared = {
+        node.name: [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+        for node in stub.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    compiled = {
+        name: re.findall(r"[(,] ?(\w+): ", function.__nb_signature__[0][0])
+        for name, function in vars(_native).items()
+        if not name.startswith("_")
+    }
+    assert declared == compiled
 
 
 def test_changelog_has_this_version(project: dict[str, Any]) -> None:
