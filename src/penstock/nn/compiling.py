@@ -1,8 +1,8 @@
 """Lets torch.compile trace Penstock's layers.
 
 Dynamo refuses every subclass of torch.nn.RNN, LSTM and GRU unless `torch._dynamo.config.allow_rnn` is set.
-Setting it for the whole process would also unroll the user's own torch.nn layers, step by step, which takes
-minutes to compile; so it is set only while one of our layers is being looked at. Dynamo is slow to import
+Setting it for the whole process would also unroll the user's own torch.nn layers, step by step;
+so it is set only while one of our layers is being looked at. Dynamo is slow to import
 and most programs never need it: the change waits until somebody else imports it.
 """
 
