@@ -324,7 +324,7 @@ void forward(int cell, const InWeights& weights, const In& x, const Maybe<In>& h
         a.reserve = static_cast<T*>(reserve->data());
     }
     nb::gil_scoped_release released;
-    kernel.forward(a);
+    kernel.forward(&a, 1);
 }
 
 template <class T>
@@ -350,7 +350,7 @@ void backward(int cell, const InWeights& weights, const In& x, const Maybe<In>& 
     a.d_c0 = pointer<T>(d_c0, {a.layout.batch, a.hidden}, "d_c0");
     a.d_weights = weight_pointers<T>(d_weights, {a.input, a.hidden, a.output, kernel.gates});
     nb::gil_scoped_release released;
-    kernel.backward(a);
+    kernel.backward(&a, 1);
 }
 
 template <class... Parameters, class... Arguments>

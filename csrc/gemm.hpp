@@ -1,11 +1,11 @@
-// Packed panels and the one micro-kernel through which every matrix product of the library goes.
+// Packed panels and the micro-kernels through which every matrix product of the library goes.
 //
 //   C[m, 0:columns] (+)= bias + sum over k of A[m, k] * B[k, 0:columns]
 //
-// B is packed: for each k, `width` panels (1 to 4) side by side, `width * panel_width` values, zero padded.
-// The rows of A and C are given by their addresses, so that strided, permuted and ragged matrices need no
-// copy. Every element is summed over k in the same order whatever the number of rows: results do not depend
-// on how rows are shared out among threads.
+// B is packed: for each k, `width` panels (1 to 4) side by side, zero padded. The rows of A and C are given
+// by their addresses, so that strided, permuted and ragged matrices need no copy. Every element is summed
+// over k in the same order whatever the number of rows: results do not depend on how rows are shared out
+// among threads.
 #pragma once
 
 #include "simd.hpp"
@@ -18,10 +18,10 @@ constexpr index tile_rows = 6;  // 6 x 4 accumulators of 32 registers
 constexpr index tile_rows = 3;  // 3 x 4 accumulators of 16 registers
 #endif
 constexpr index max_width = 4;
-constexpr index depth_block = 32;  // k's summed at once; their slice of B stays in the first-level cache
+constexpr index depth_block = 64;  // k's summed at once; their slice of B stays in the first-level cache
 
 // How k walks along a row of A: `blocks` runs of `run` values, `step` apart inside a run; `stride` from the
-// start of one run to the next. A plain row is one run with step 1; the gates of a GRU are one run a panel.
+// start of one run to the next. A plain row is one run with step 1; the gates of a step are one run a group.
 struct Depth {
     index run, blocks = 1, stride = 0, step = 1;
     index total() const { return run * blocks; }
@@ -40,95 +40,106 @@ template <class T> struct Product {
     bool accumulate = false;
 };
 
-// The first `count` values of a vector: stored, or added to what is there.
-template <class T> PENSTOCK_INLINE void put(T* out, Vec<T> values, index count) {
-    if (count >= Simd<T>::lanes) return store(out, values);
+// A slice of k, summed from zero and then added to C: over many k's the rounding errors of short sums grow
+// far more slowly than those of one long one.
+template <class T> struct Slice {
+    Depth depth;
+    index a_offset;
+    const T* b;
+    bool first;
+};
+
+// The first `count` lanes only, stored or added to what is there.
+template <class T> __attribute__((noinline)) void write_edge(T* out, Vec<T> sum, index count, bool add) {
     T edge[Simd<T>::lanes];
-    store(edge, values);
-    for (index j = 0; j < count; ++j) out[j] = edge[j];
-}
-template <class T> PENSTOCK_INLINE void add(T* out, Vec<T> values, index count) {
-    T edge[Simd<T>::lanes];
-    store(edge, values);
-    for (index j = 0; j < min(count, Simd<T>::lanes); ++j) out[j] += edge[j];
+    store(edge, sum);
+    for (index j = 0; j < min(count, Simd<T>::lanes); ++j) out[j] = add ? out[j] + edge[j] : edge[j];
 }
 
-// A slice of k is summed from zero and then added to C: over many k's the rounding errors of two short sums
-// grow far more slowly than those of one long one.
 template <class T, index Rows, index Width>
-PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, Depth depth, index a_skip, const T* b,
-                                   bool first) {
+PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T>& slice) {
     constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
     const T* a[Rows];
-    for (index i = 0; i < Rows; ++i) a[i] = p.a[row + i] + p.a_offset + a_skip;
+    T* c[Rows];
+    for (index i = 0; i < Rows; ++i) {
+        a[i] = p.a[row + i] + slice.a_offset;
+        c[i] = p.c[row + i] + p.c_offset;
+    }
+    const bool add = !slice.first || p.accumulate, whole = p.columns == Width * panel;
+
+    // The first tiles of a slice bring in the slice after it, a line for each k.
+    const T* ahead =
+        slice.b + slice.depth.total() * Width * panel + row / tile_rows % Width * depth_block * panel;
 
     for (index part = 0; part < panel_parts<T>; ++part) {
         Vec<T> sum[Rows][Width] = {};
-        const T* values = b + part * lanes;
-        for (index block = 0; block < depth.blocks; ++block) {
-            index at = block * depth.stride;
-            for (index k = 0; k < depth.run; ++k, at += depth.step, values += Width * panel) {
+        const T* values = slice.b + part * lanes;
+        for (index block = 0; block < slice.depth.blocks; ++block) {
+            index at = block * slice.depth.stride;
+            for (index k = 0; k < slice.depth.run; ++k, at += slice.depth.step) {
+                __builtin_prefetch(ahead + k * panel);
                 Vec<T> column[Width];
                 for (index v = 0; v < Width; ++v) column[v] = load(values + v * panel);
+                values += Width * panel;
                 for (index i = 0; i < Rows; ++i) {
                     const Vec<T> value = broadcast(a[i][at]);
                     for (index v = 0; v < Width; ++v) sum[i][v] += value * column[v];
                 }
             }
         }
-
-        const bool whole = p.columns == Width * panel;
+        if (p.bias && slice.first)
+#pragma GCC unroll 4
+            for (index v = 0; v < Width; ++v) {
+                const Vec<T> bias = load(p.bias + v * panel + part * lanes);
+                for (index i = 0; i < Rows; ++i) sum[i][v] += bias;
+            }
+#pragma GCC unroll 6
         for (index i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
             for (index v = 0; v < Width; ++v) {
                 const index at = v * panel + part * lanes;
-                T* out = p.c[row + i] + p.c_offset + at;
-                if (first && !p.accumulate) {
-                    if (p.bias) sum[i][v] += load(p.bias + at);
-                    put(out, sum[i][v], whole ? lanes : p.columns - at);
-                } else if (whole) {
-                    store(out, load(out) + sum[i][v]);
-                } else {
-                    add(out, sum[i][v], p.columns - at);
-                }
+                if (!whole) write_edge<T>(c[i] + at, sum[i][v], p.columns - at, add);
+                else store(c[i] + at, add ? load(c[i] + at) + sum[i][v] : sum[i][v]);
             }
     }
 }
 
 template <class T, index Width>
-PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, Depth depth, index a_skip, const T* b,
-                                   bool first) {
+PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, const Slice<T>& slice) {
     index row = 0;
-    for (; row + tile_rows <= rows; row += tile_rows)
-        multiply_tile<T, tile_rows, Width>(p, row, depth, a_skip, b, first);
+    for (; row + tile_rows <= rows; row += tile_rows) multiply_tile<T, tile_rows, Width>(p, row, slice);
     switch (rows - row) {
-        case 1: return multiply_tile<T, 1, Width>(p, row, depth, a_skip, b, first);
-        case 2: return multiply_tile<T, 2, Width>(p, row, depth, a_skip, b, first);
+        case 1: return multiply_tile<T, 1, Width>(p, row, slice);
+        case 2: return multiply_tile<T, 2, Width>(p, row, slice);
 #if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
-        case 3: return multiply_tile<T, 3, Width>(p, row, depth, a_skip, b, first);
-        case 4: return multiply_tile<T, 4, Width>(p, row, depth, a_skip, b, first);
-        case 5: return multiply_tile<T, 5, Width>(p, row, depth, a_skip, b, first);
+        case 3: return multiply_tile<T, 3, Width>(p, row, slice);
+        case 4: return multiply_tile<T, 4, Width>(p, row, slice);
+        case 5: return multiply_tile<T, 5, Width>(p, row, slice);
 #endif
         default: return;
     }
 }
 
-template <class T, index Width> __attribute__((noinline)) void multiply_width(const Product<T>& p,
-                                                                              index rows) {
+template <class T, index Width>
+__attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
     const Depth whole = p.depth;
     const index row_of_b = Width * panel_width<T>;
     if (whole.blocks == 1) {
-        for (index k = 0; k == 0 || k < whole.run; k += depth_block) {
-            const Depth slice{min(depth_block, whole.run - k), 1, 0, whole.step};
-            multiply_rows<T, Width>(p, rows, slice, k * whole.step, p.b + k * row_of_b, k == 0);
-        }
+        for (index k = 0; k == 0 || k < whole.run; k += depth_block)
+            multiply_rows<T, Width>(p, rows,
+                                    {{min(depth_block, whole.run - k), 1, 0, whole.step},
+                                     p.a_offset + k * whole.step,
+                                     p.b + k * row_of_b,
+                                     k == 0});
         return;
     }
     const index blocks = max(1, depth_block / whole.run);
-    for (index block = 0; block < whole.blocks; block += blocks) {
-        const Depth slice{whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step};
-        const T* b = p.b + block * whole.run * row_of_b;
-        multiply_rows<T, Width>(p, rows, slice, block * whole.stride, b, block == 0);
-    }
+    for (index block = 0; block < whole.blocks; block += blocks)
+        multiply_rows<T, Width>(p, rows,
+                                {{whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step},
+                                 p.a_offset + block * whole.stride,
+                                 p.b + block * whole.run * row_of_b,
+                                 block == 0});
 }
 
 template <class T> void multiply(const Product<T>& p, index rows) {
@@ -141,30 +152,51 @@ template <class T> void multiply(const Product<T>& p, index rows) {
     }
 }
 
-// The panels of a matrix of `columns` columns: groups of up to four panels, each packed on its own.
+// The inner products of one row with up to a vector's width of rows `stride` apart, side by side; zeros
+// beyond `count`. For the few rows of a single step this is cheaper than packing the matrix first.
+template <class T> PENSTOCK_INLINE Vec<T> inner_products(const T* a, const T* rows, index stride, index depth,
+                                                         index count) {
+    constexpr index lanes = Simd<T>::lanes;
+    Vec<T> sum[lanes] = {};
+    index k = 0;
+    if (count == lanes) {
+        for (; k + lanes <= depth; k += lanes) {
+            const Vec<T> value = load(a + k);
+#pragma GCC unroll 16
+            for (index j = 0; j < lanes; ++j) sum[j] += value * load(rows + j * stride + k);
+        }
+        if (k < depth) {
+            const Vec<T> value = load_partial(a + k, depth - k);
+            for (index j = 0; j < lanes; ++j)
+                sum[j] += value * load_partial(rows + j * stride + k, depth - k);
+        }
+        return sums<T>(sum);
+    }
+    for (; k < depth; k += lanes) {
+        const index left = min(lanes, depth - k);
+        const Vec<T> value = load_partial(a + k, left);
+        for (index j = 0; j < count; ++j) sum[j] += value * load_partial(rows + j * stride + k, left);
+    }
+    return sums<T>(sum);
+}
+
+// The panels of a matrix of `columns` columns: groups of up to `width` panels, each packed on its own.
 template <class T> struct Columns {
     index columns;
+    index group_panels = max_width;
     index padded() const { return divide_up(columns, panel_width<T>) * panel_width<T>; }
-    index groups() const { return divide_up(columns, max_width * panel_width<T>); }
-    index begin(index group) const { return group * max_width * panel_width<T>; }
-    index width(index group) const { return min(max_width, (padded() - begin(group)) / panel_width<T>); }
-    index valid(index group) const { return min(max_width * panel_width<T>, columns - begin(group)); }
+    index groups() const { return divide_up(columns, group_panels * panel_width<T>); }
+    index begin(index group) const { return group * group_panels * panel_width<T>; }
+    index width(index group) const { return min(group_panels, (padded() - begin(group)) / panel_width<T>); }
+    index valid(index group) const { return min(group_panels * panel_width<T>, columns - begin(group)); }
 };
 
 // Copies `count` values of a row and fills up with zeros to `padded`.
 template <class T> PENSTOCK_INLINE void copy_padded(T* to, const T* from, index count, index padded) {
-    for (index j = 0; j < count; ++j) to[j] = from[j];
-    for (index j = count; j < padded; ++j) to[j] = T(0);
-}
-
-// Packs rows [0, depth) of B, given by their addresses (nullptr: a row of zeros), one group after another.
-template <class T> void pack_rows(T* packed, const T* const* rows, index depth, Columns<T> shape) {
-    for (index group = 0; group < shape.groups(); ++group) {
-        const index width = shape.width(group) * panel_width<T>;
-        for (index k = 0; k < depth; ++k, packed += width)
-            copy_padded(packed, rows[k] ? rows[k] + shape.begin(group) : nullptr,
-                        rows[k] ? shape.valid(group) : 0, width);
-    }
+    index j = 0;
+    for (; j + Simd<T>::lanes <= count; j += Simd<T>::lanes) store(to + j, load(from + j));
+    for (; j < count; ++j) to[j] = from[j];
+    for (; j < padded; ++j) to[j] = T(0);
 }
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -74,13 +74,15 @@ template <class T> struct BackwardArguments {
     Sequence<const T> d_y, d_cell_states;        // gradients in; not given: zeros
     const T *d_h_n = nullptr, *d_c_n = nullptr;  // gradients in; nullptr: zeros
     Sequence<T> d_x;                             // gradients out; not wanted: nullptr
+    bool add_to_d_x = false;                     // the second direction adds to the first one's
     T *d_h0 = nullptr, *d_c0 = nullptr;
     Weights<T> d_weights;
 };
 
 template <class T> struct Kernel {
-    void (*forward)(const ForwardArguments<T>&);
-    void (*backward)(const BackwardArguments<T>&);
+    // One direction, or the two of a layer, which must agree in their sizes and layout.
+    void (*forward)(const ForwardArguments<T>* directions, int count);
+    void (*backward)(const BackwardArguments<T>* directions, int count);
     index (*reserve_size)(index rows, index hidden, index output);
     int gates;
     bool has_cell_state;

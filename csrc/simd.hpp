@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>  // std::integer_sequence: types only
 
 #if defined(__AVX512F__)
 #define PENSTOCK_VECTOR_BYTES 64
@@ -48,7 +49,60 @@ template <class T> PENSTOCK_INLINE Vec<T> load(const T* p) {
     return v;
 }
 template <class T> PENSTOCK_INLINE void store(T* p, Vec<T> v) { std::memcpy(p, &v, sizeof v); }
-template <class T> PENSTOCK_INLINE Vec<T> broadcast(T value) { return Vec<T>{} + value; }
+// value - 0 is value, whatever its sign: one broadcasting load. (value + 0 would have to turn -0 into 0.)
+template <class T> PENSTOCK_INLINE Vec<T> broadcast(T value) { return value - Vec<T>{}; }
+
+// The first `count` values, zeros after them.
+template <class T> PENSTOCK_INLINE Vec<T> load_partial(const T* p, index count) {
+    T edge[Simd<T>::lanes] = {};
+    for (index j = 0; j < count; ++j) edge[j] = p[j];
+    return load(edge);
+}
+
+// The halves of two vectors, lane by lane in turns: a0 b0 a1 b1 ...
+template <class T> struct Interleaved { Vec<T> low, high; };
+template <class T, int... J>
+PENSTOCK_INLINE Interleaved<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, J...>) {
+    constexpr int lanes = sizeof...(J);
+#if defined(__clang__)
+    return {__builtin_shufflevector(a, b, (J % 2 * lanes + J / 2)...),
+            __builtin_shufflevector(a, b, (J % 2 * lanes + (J + lanes) / 2)...)};
+#else
+    return {__builtin_shuffle(a, b, IntVec<T>{(J % 2 * lanes + J / 2)...}),
+            __builtin_shuffle(a, b, IntVec<T>{(J % 2 * lanes + (J + lanes) / 2)...})};
+#endif
+}
+template <class T> PENSTOCK_INLINE Interleaved<T> interleave(Vec<T> a, Vec<T> b) {
+    return interleave<T>(a, b, std::make_integer_sequence<int, int(Simd<T>::lanes)>{});
+}
+
+// Square blocks of vectors: rows become columns.
+template <class T> PENSTOCK_INLINE void transpose(Vec<T>* v) {
+    constexpr index lanes = Simd<T>::lanes;
+    Vec<T> w[lanes];
+#pragma GCC unroll 4
+    for (index round = 1; round < lanes; round *= 2) {
+#pragma GCC unroll 8
+        for (index i = 0; i < lanes / 2; ++i) {
+            const Interleaved<T> pair = interleave<T>(v[i], v[i + lanes / 2]);
+            w[2 * i] = pair.low, w[2 * i + 1] = pair.high;
+        }
+#pragma GCC unroll 16
+        for (index i = 0; i < lanes; ++i) v[i] = w[i];
+    }
+}
+
+// The sums of the lanes of each of `lanes` vectors, side by side.
+template <class T> PENSTOCK_INLINE Vec<T> sums(Vec<T>* v) {
+#pragma GCC unroll 4
+    for (index half = Simd<T>::lanes / 2; half >= 1; half /= 2)
+#pragma GCC unroll 8
+        for (index i = 0; i < half; ++i) {
+            const Interleaved<T> pair = interleave<T>(v[i], v[i + half]);
+            v[i] = pair.low + pair.high;
+        }
+    return v[0];
+}
 
 PENSTOCK_INLINE index min(index a, index b) { return a < b ? a : b; }
 PENSTOCK_INLINE index max(index a, index b) { return a > b ? a : b; }

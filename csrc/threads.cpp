@@ -9,38 +9,107 @@
 #if defined(__linux__) || defined(__APPLE__)
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #endif
 
 namespace penstock {
-namespace {
 
-struct Team {
-    void (*body)(void*, int);
-    void* context;
-    int count;
-    std::atomic<int> next{0};
+// Threads that come early turn for a while, then let others run: on a busy machine the one they wait for
+// may need their core.
+class Barrier {
+  public:
+    void wait(int threads) {
+        const unsigned phase = phase_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+            arrived_.store(0, std::memory_order_relaxed);
+            phase_.store(phase + 1, std::memory_order_release);
+            return;
+        }
+        for (int turns = 0; phase_.load(std::memory_order_acquire) == phase; ++turns) {
+            if (turns < turns_before_yielding) pause();
+            else std::this_thread::yield();
+        }
+    }
+
+  private:
+    static constexpr int turns_before_yielding = 4096;
+
+    static void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<unsigned> phase_{0};
 };
 
-// Shares are taken by counting, not by thread number: the runtime may start fewer threads than asked for.
-void take_shares(void* data) {
-    Team& team = *static_cast<Team*>(data);
-    for (int i; (i = team.next.fetch_add(1)) < team.count;) team.body(team.context, i);
+void Team::wait_for_others() const { barriers->wait(threads); }
+
+Team Team::half() const {
+    const int size = threads / 2;
+    return {thread % size, size, barriers + 1 + which_half()};
 }
+
+namespace {
+
+struct Work {
+    void (*body)(void*, const Team&);
+    void* context;
+    Barrier barriers[3];  // of all threads, of each half
+};
 
 #if defined(__linux__)
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-GompParallel gomp_parallel() {
-    if (forked) return nullptr;
-    // Looked up at each call: torch may be imported after us. RTLD_DEFAULT sees what torch made global.
-    return reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+// GCC's OpenMP runtime, looked up at each call: torch may be imported after us.
+struct OpenMP {
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+    int (*thread)() = nullptr;
+    int (*threads)() = nullptr;
+
+    static OpenMP find() {
+        OpenMP found;
+        if (forked) return found;
+        // RTLD_DEFAULT sees what torch made global.
+        found.parallel = reinterpret_cast<decltype(parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+        found.thread = reinterpret_cast<decltype(thread)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+        found.threads = reinterpret_cast<decltype(threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+        return found;
+    }
+    explicit operator bool() const { return parallel && thread && threads; }
+};
+
+struct OpenMPWork {
+    Work* work;
+    OpenMP openmp;
+};
+
+bool run_on_openmp(int threads, Work& work) {
+    OpenMPWork all{&work, OpenMP::find()};
+    if (!all.openmp) return false;
+    all.openmp.parallel(
+        [](void* data) {
+            const OpenMPWork& w = *static_cast<OpenMPWork*>(data);
+            w.work->body(w.work->context, {w.openmp.thread(), w.openmp.threads(), w.work->barriers});
+        },
+        &all, static_cast<unsigned>(threads), 0);
+    return true;
 }
 #else
-using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-GompParallel gomp_parallel() { return nullptr; }
+bool run_on_openmp(int, Work&) { return false; }
 #endif
+
+void run_on_threads(int threads, Work& work) {
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i)
+        others.emplace_back([&work, i, threads] { work.body(work.context, {i, threads, work.barriers}); });
+    work.body(work.context, {0, threads, work.barriers});
+    for (std::thread& other : others) other.join();
+}
 
 struct Buffer {
     void* data = nullptr;
@@ -48,18 +117,13 @@ struct Buffer {
     ~Buffer() { std::free(data); }
 };
 
+constexpr std::size_t page = 4096, huge_page = std::size_t{2} << 20;
+
 }  // namespace
 
-void parallel(int count, void (*body)(void* context, int i), void* context) {
-    Team team{body, context, count};
-    if (const GompParallel openmp = gomp_parallel()) {
-        openmp(take_shares, &team, static_cast<unsigned>(count), 0);
-        return;
-    }
-    std::vector<std::thread> others;
-    for (int i = 1; i < count; ++i) others.emplace_back(take_shares, &team);
-    take_shares(&team);
-    for (std::thread& other : others) other.join();
+void parallel(int threads, void (*body)(void* context, const Team& team), void* context) {
+    Work work{body, context, {}};
+    if (!run_on_openmp(threads, work)) run_on_threads(threads, work);
 }
 
 void* workspace(std::size_t bytes) {
@@ -67,9 +131,14 @@ void* workspace(std::size_t bytes) {
     if (bytes > buffer.bytes) {
         std::free(buffer.data);
         buffer.bytes = 0;
-        const std::size_t rounded = (bytes + 4095) / 4096 * 4096;
-        buffer.data = std::aligned_alloc(4096, rounded);
+        const std::size_t unit = bytes >= huge_page ? huge_page : page;
+        const std::size_t rounded = (bytes + unit - 1) / unit * unit;
+        buffer.data = std::aligned_alloc(unit, rounded);
         if (!buffer.data) throw std::bad_alloc();
+#if defined(__linux__)
+        // A hint, which may be declined: large pages cost fewer faults and fewer address translations.
+        if (unit == huge_page) madvise(buffer.data, rounded, MADV_HUGEPAGE);
+#endif
         buffer.bytes = rounded;
     }
     return buffer.data;

@@ -1,23 +1,48 @@
-// Who runs what. The time loop asks for threads once a pass and shares out rows itself.
+// Who runs what, and how threads wait for one another.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace penstock {
 
-// Calls body(context, i) for i in [0, count), one thread each, and waits for all of them.
+class Barrier;
+
+// Threads working together on one thing. Each share is a range of items; wait() returns when all have come.
+struct Team {
+    int thread = 0, threads = 1;
+    Barrier* barriers = nullptr;  // for this team, then for its parts
+
+    // Forced inline: compiled for several instruction sets, these must never become one symbol of them all.
+    __attribute__((always_inline)) inline std::int64_t begin(std::int64_t items) const {
+        return items * thread / threads;
+    }
+    __attribute__((always_inline)) inline std::int64_t end(std::int64_t items) const {
+        return items * (thread + 1) / threads;
+    }
+    __attribute__((always_inline)) inline void wait() const {
+        if (threads > 1) wait_for_others();
+    }
+    __attribute__((always_inline)) inline int which_half() const { return thread / (threads / 2); }
+
+    Team half() const;  // this thread's half: two teams out of one with an even number of threads
+    void wait_for_others() const;
+};
+
+// Calls body(context, team) on up to `threads` threads at once, and waits for all of them. The runtime may
+// give fewer than asked for: `team.threads` tells.
 //
 // Where the process already has an OpenMP runtime (torch brings one), its workers are used: a pool of our
 // own beside it would fight for the cores with torch's workers, which spin for a while after each operator.
 // Without one, and in a forked child (where OpenMP's workers are gone), plain threads are started.
-void parallel(int count, void (*body)(void* context, int i), void* context);
+void parallel(int threads, void (*body)(void* context, const Team& team), void* context);
 
-template <class F> void parallel(int count, F f) {
-    if (count <= 1) {
-        f(0);
+template <class F> void parallel(int threads, F f) {
+    if (threads <= 1) {
+        f(Team{});
         return;
     }
-    parallel(count, [](void* context, int i) { (*static_cast<F*>(context))(i); }, &f);
+    parallel(threads, [](void* context, const Team& team) { (*static_cast<F*>(context))(team); }, &f);
 }
 
 // Scratch memory of the calling thread, 64-byte aligned, kept from call to call and grown when needed: a

@@ -150,7 +150,7 @@ def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         exec(compile(block, name, "exec"), names)
 
 
-@pytest.mark.parametrize("name", ["docs/layers.md"])
+@pytest.mark.parametrize("name", ["docs/accelerate.md", "docs/layers.md"])
 def test_examples_print_what_they_say(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = "\n".join(blocks(ROOT / name, "python"))
     exec(compile(code, name, "exec"), {})

@@ -1,4 +1,5 @@
-// What every cell tells the time loop, and what it is given: one row's panel of units at one step.
+// What every cell tells the time loop, and what it is given: one row's panel of units at one step, or
+// several such blocks to work on in turns.
 //
 // The gates of a panel of units lie side by side in *slots* of panel_width values. A cell names, for each
 // slot, the gate (row block of the torch weight matrices) that the input product and the recurrent product
@@ -11,8 +12,8 @@
 //   static constexpr bool has_cell_state;          keeps c beside h
 //   static constexpr bool carries_hidden;          h' depends on h directly, not only through the gates
 //   static constexpr bool reset_before;            `candidate` slots take (r * h) through a second product
-//   static void forward(const Forward<T>&);        pre-activations -> gates, new state
-//   static void backward(const Backward<T>&);      gradient of the new state -> of the pre-activations
+//   static void forward(const Forward<T> (&)[N]);    pre-activations -> gates, new state
+//   static void backward(const Backward<T> (&)[N]);  gradient of the new state -> of the pre-activations
 #pragma once
 
 #include "../activations.hpp"
@@ -26,7 +27,7 @@ template <class T> struct Forward {
     const T* h_prev;       // panel (has no meaning for a projected LSTM, which does not read it)
     const T* c_prev;       // panel, or nullptr
     T* h;                  // panel, out; may not alias h_prev
-    T* c;                  // panel, out, or nullptr
+    T* c;                  // panel, out, or nullptr; may be c_prev
     T* reset_hidden;       // panel: r * h_prev, out, for cells with reset_before
     const T* peephole[3];  // input, forget, output: a panel each, or nullptr
 };

@@ -1,7 +1,7 @@
 // GRU with the reset gate after the recurrent product. Equations: src/penstock/cells/gru.py.
 //
-// Four slots: n, r, z and m, the recurrent part of the candidate (m = W_hn h + b_hn), which the reset gate
-// multiplies. The input product reaches n, r, z, the recurrent product r, z, m.
+// Four slots: n (the candidate, here `c`), r, z and m, the recurrent part of the candidate (m = W_hn h +
+// b_hn), which the reset gate multiplies. The input product reaches n, r, z, the recurrent product r, z, m.
 #pragma once
 
 #include "cell.hpp"
@@ -14,31 +14,40 @@ struct Gru {
     static constexpr Span input{0, 3}, recurrent{1, 3};
     static constexpr bool has_cell_state = false, carries_hidden = true, reset_before = false;
 
-    template <class T> PENSTOCK_INLINE static void forward(const Forward<T>& s) {
+    template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
         each_vector<T>([&](index at) {
-            T* gate = s.gates + at;
-            const Vec<T> r = sigmoid<T>(load(gate + panel)), z = sigmoid<T>(load(gate + 2 * panel));
-            const Vec<T> n = tanh<T>(load(gate) + r * load(gate + 3 * panel));
-            store(gate, n);
-            store(gate + panel, r);
-            store(gate + 2 * panel, z);
-            store(s.h + at, n + z * (load(s.h_prev + at) - n));
+            Vec<T> r_z[2 * N], c[N];
+            PENSTOCK_EACH {
+                r_z[n] = load(s[n].gates + at + panel), r_z[N + n] = load(s[n].gates + at + 2 * panel);
+            }
+            sigmoid<T>(r_z);
+            PENSTOCK_EACH c[n] = load(s[n].gates + at) + r_z[n] * load(s[n].gates + at + 3 * panel);
+            tanh<T>(c);
+            PENSTOCK_EACH {
+                store(s[n].gates + at, c[n]);
+                store(s[n].gates + at + panel, r_z[n]);
+                store(s[n].gates + at + 2 * panel, r_z[N + n]);
+                store(s[n].h + at, c[n] + r_z[N + n] * (load(s[n].h_prev + at) - c[n]));
+            }
         });
     }
 
-    template <class T> PENSTOCK_INLINE static void backward(const Backward<T>& s) {
+    template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
         each_vector<T>([&](index at) {
-            const T* gate = s.gates + at;
-            const Vec<T> n = load(gate), r = load(gate + panel), z = load(gate + 2 * panel);
-            const Vec<T> m = load(gate + 3 * panel), d_h = load(s.d_h + at);
-            const Vec<T> d_n = d_h * (T(1) - z) * tanh_slope<T>(n);
-            store(s.d_gates + at, d_n);
-            store(s.d_gates + at + panel, d_n * m * sigmoid_slope<T>(r));
-            store(s.d_gates + at + 2 * panel, d_h * (load(s.h_prev + at) - n) * sigmoid_slope<T>(z));
-            store(s.d_gates + at + 3 * panel, d_n * r);
-            store(s.d_h + at, d_h * z);
+            PENSTOCK_EACH {
+                const T* gate = s[n].gates + at;
+                const Vec<T> c = load(gate), r = load(gate + panel), z = load(gate + 2 * panel);
+                const Vec<T> m = load(gate + 3 * panel), d_h = load(s[n].d_h + at);
+                const Vec<T> d_n = d_h * (T(1) - z) * tanh_slope<T>(c);
+                store(s[n].d_gates + at, d_n);
+                store(s[n].d_gates + at + panel, d_n * m * sigmoid_slope<T>(r));
+                store(s[n].d_gates + at + 2 * panel,
+                      d_h * (load(s[n].h_prev + at) - c) * sigmoid_slope<T>(z));
+                store(s[n].d_gates + at + 3 * panel, d_n * r);
+                store(s[n].d_h + at, d_h * z);
+            }
         });
     }
 };

@@ -6,11 +6,11 @@
 namespace penstock::PENSTOCK_ISA {
 
 struct Tanh {
-    template <class T> PENSTOCK_INLINE static Vec<T> value(Vec<T> a) { return tanh<T>(a); }
+    template <class T, int N> PENSTOCK_INLINE static void value(Vec<T> (&a)[N]) { tanh<T>(a); }
     template <class T> PENSTOCK_INLINE static Vec<T> slope(Vec<T> h) { return tanh_slope<T>(h); }
 };
 struct Relu {
-    template <class T> PENSTOCK_INLINE static Vec<T> value(Vec<T> a) { return relu<T>(a); }
+    template <class T, int N> PENSTOCK_INLINE static void value(Vec<T> (&a)[N]) { relu<T>(a); }
     template <class T> PENSTOCK_INLINE static Vec<T> slope(Vec<T> h) {
         return h > T(0) ? broadcast(T(1)) : Vec<T>{};
     }
@@ -22,18 +22,22 @@ template <class Activation> struct Rnn {
     static constexpr Span input{0, 1}, recurrent{0, 1};
     static constexpr bool has_cell_state = false, carries_hidden = false, reset_before = false;
 
-    template <class T> PENSTOCK_INLINE static void forward(const Forward<T>& s) {
+    template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         each_vector<T>([&](index at) {
-            const Vec<T> h = Activation::template value<T>(load(s.gates + at));
-            store(s.gates + at, h);
-            store(s.h + at, h);
+            Vec<T> h[N];
+            PENSTOCK_EACH h[n] = load(s[n].gates + at);
+            Activation::template value<T>(h);
+            PENSTOCK_EACH store(s[n].gates + at, h[n]);
+            PENSTOCK_EACH store(s[n].h + at, h[n]);
         });
     }
 
-    template <class T> PENSTOCK_INLINE static void backward(const Backward<T>& s) {
+    template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {
         each_vector<T>([&](index at) {
-            const Vec<T> h = load(s.gates + at);
-            store(s.d_gates + at, load(s.d_h + at) * Activation::template slope<T>(h));
+            PENSTOCK_EACH {
+                const Vec<T> h = load(s[n].gates + at);
+                store(s[n].d_gates + at, load(s[n].d_h + at) * Activation::template slope<T>(h));
+            }
         });
     }
 };

@@ -2,9 +2,16 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__", "load"]
+if TYPE_CHECKING:
+    from penstock.nn.accelerate import accelerate as accelerate
+    from penstock.nn.accelerate import accelerate_all as accelerate_all
+    from penstock.nn.accelerate import accelerated as accelerated
+    from penstock.nn.accelerate import restore as restore
+    from penstock.nn.accelerate import restore_all as restore_all
+
+__all__ = ["__version__", "accelerate", "accelerate_all", "accelerated", "load", "restore", "restore_all"]
 
 try:
     __version__ = version("penstock")
@@ -33,3 +40,16 @@ def load(folder: Path | str, **options: Any) -> Any:
     if task not in tasks.TASKS:
         raise InputError(f"{folder}: unknown task {task!r}, expected one of {', '.join(tasks.TASKS)}")
     return tasks.get(task).load(folder, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    from penstock.nn import accelerate
+
+    return getattr(accelerate, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

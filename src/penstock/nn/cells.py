@@ -79,6 +79,8 @@ class LSTMCell(_RecurrentCell, nn.LSTMCell):
     peephole: as in `penstock.nn.LSTM`, with the weights `weight_peephole`, (3 * hidden_size,).
     """
 
+    peephole: bool = False  # of a module that was torch's and never saw our constructor
+
     def __init__(self, *args, peephole: bool = False, **kwargs) -> None:
         if not isinstance(peephole, bool):
             raise TypeError(f"peephole should be of type bool, got: {type(peephole).__name__}")
@@ -109,6 +111,8 @@ class LSTMCell(_RecurrentCell, nn.LSTMCell):
 
 class GRUCell(_RecurrentCell, nn.GRUCell):
     """One step of a GRU; arguments as torch.nn.GRUCell's, and `reset_after` as in `penstock.nn.GRU`."""
+
+    reset_after: bool = True  # of a module that was torch's and never saw our constructor
 
     def __init__(self, *args, reset_after: bool = True, **kwargs) -> None:
         if not isinstance(reset_after, bool):

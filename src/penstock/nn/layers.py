@@ -169,7 +169,7 @@ class _Recurrent(nn.RNNBase):
         return h
 
     def _check(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
-        if not input.is_floating_point():
+        if not (input.is_floating_point() or input.is_complex()):
             raise ValueError(f"input: expected a floating point tensor, got {input.dtype}")
         if not torch.compiler.is_compiling():  # an exported program must not assign attributes
             self._update_flat_weights()
@@ -179,8 +179,9 @@ class _Recurrent(nn.RNNBase):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         self._check_states(input, state, batch_sizes)
         weight = self.weight_ih_l0
+        mixed = torch._C._is_any_autocast_enabled()
         for name, s in zip(("hx", "cx"), state, strict=True):
-            if s is not None and (s.dtype != input.dtype or s.device != input.device):
+            if s is not None and ((s.dtype != input.dtype and not mixed) or s.device != input.device):
                 raise ValueError(
                     f"{name}: expected {input.dtype} on {input.device} as input, got {s.dtype} on {s.device}"
                 )
@@ -243,6 +244,8 @@ class LSTM(_Recurrent, nn.LSTM):
     Equations: penstock/cells/lstm.py.
     """
 
+    peephole: bool = False  # of a module that was torch's and never saw our constructor
+
     def __init__(self, *args, peephole: bool = False, **kwargs) -> None:
         if not isinstance(peephole, bool):
             raise TypeError(f"peephole should be of type bool, got: {type(peephole).__name__}")
@@ -258,10 +261,6 @@ class LSTM(_Recurrent, nn.LSTM):
             weight = self.get_parameter(names[0]).detach().new_empty(3 * self.hidden_size)
             setattr(self, name, nn.Parameter(weight.uniform_(-bound, bound)))
             names.append(name)
-
-    def __setstate__(self, d) -> None:
-        super().__setstate__(d)
-        self.__dict__.setdefault("peephole", False)
 
     def _cell(self) -> str:
         return "lstm"
@@ -315,15 +314,13 @@ class GRU(_Recurrent, nn.GRU):
     Equations: penstock/cells/gru.py and penstock/cells/gru_reset_before.py.
     """
 
+    reset_after: bool = True  # of a module that was torch's and never saw our constructor
+
     def __init__(self, *args, reset_after: bool = True, **kwargs) -> None:
         if not isinstance(reset_after, bool):
             raise TypeError(f"reset_after should be of type bool, got: {type(reset_after).__name__}")
         super().__init__(*args, **kwargs)
         self.reset_after = reset_after
-
-    def __setstate__(self, d) -> None:
-        super().__setstate__(d)
-        self.__dict__.setdefault("reset_after", True)
 
     def _cell(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"

@@ -1,0 +1,341 @@
+// The time loop, backward, once for every cell: gradients of the gates, the states and the input, in chunks
+// of steps whose gate gradients are then summed into those of the weights (gradients.hpp).
+//
+// Rows or units are shared out as in the forward pass. A chunk ends where its steps say, never where threads
+// do, so that the sums over its pairs are the same for any number of threads.
+#pragma once
+
+#include "pack.hpp"
+
+namespace penstock::PENSTOCK_ISA {
+
+template <class C, class T> struct BackwardPlan {
+    using S = Sizes<C, T>;
+    const BackwardArguments<T>& p;
+    S sizes;
+    Columns<T> inputs, states, hidden;                         // of the products
+    T *input, *recurrent, *candidate, *projection, *peephole;  // weights packed for C = A * W
+    States<T> h0, c0;
+    const T *gates, *c, *h;  // the reserve
+    T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
+    T *d_full, *d_reset;     // gradients of h before the projection, of r * h: one row a batch row
+    T* own_d_x;              // of every pair, where d_x is added to
+    // Of the pairs of a chunk:
+    index capacity;                        // how many there can be
+    T* d_gates;                            // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;                 // for a projection: h before it, gradient after it
+    T* reset;                              // r * h_prev
+    T *x_packed, *h_packed, *full_packed;  // what the weights were multiplied with, packed for the products
+    const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
+    T** d_x_rows;
+    T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
+    const T** a_rows;                             // for each thread, a panel's gates
+    T** out_rows;
+
+    BackwardPlan(Arena& arena, const BackwardArguments<T>& p_)
+        : p(p_),
+          sizes{p_.input, p_.hidden, p_.output},
+          inputs{p_.input},
+          states{p_.output, narrow() ? index(1) : max_width},
+          hidden{p_.hidden},
+          h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
+          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout) {
+        const index batch = p.layout.batch, pairs = p.layout.rows;
+        const bool projected = p.weights.projection != nullptr;
+        input = arena.take<T>(p.d_x.data ? sizes.units * C::input.count * inputs.padded() : 0);
+        recurrent = arena.take<T>(sizes.units * C::recurrent.count * sizes.outputs);
+        candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
+        projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
+        peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
+        gates = p.reserve;
+        c = gates + pairs * sizes.gates;
+        h = c + pairs * sizes.cell_states;
+        d_h = arena.take<T>(batch * sizes.outputs);
+        d_c = arena.take<T>(batch * sizes.cell_states);
+        d_full = arena.take<T>(projected ? batch * sizes.units : 0);
+        d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
+        own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
+        capacity = min(max(batch, gradient_chunk), pairs);
+        d_gates = arena.take<T>(capacity * sizes.gates);
+        full = arena.take<T>(projected ? capacity * sizes.units : 0);
+        d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
+        reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
+        x_packed = arena.take<T>(p.d_weights.ih ? capacity * inputs.padded() : 0);
+        h_packed = arena.take<T>(p.d_weights.hh ? capacity * sizes.outputs : 0);
+        full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
+        gate_rows = arena.take<const T*>(capacity);
+        c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
+        c_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
+        projected_rows = arena.take<const T*>(projected ? capacity : 0);
+        d_x_rows = arena.take<T*>(p.d_x.data ? capacity : 0);
+        d_h_rows = arena.take<T*>(batch);
+        d_full_rows = arena.take<T*>(projected ? batch : 0);
+        d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
+        a_rows = arena.take<const T*>(p.threads * S::unit_gates);
+        out_rows = arena.take<T*>(p.threads * S::unit_gates);
+        if (!gate_rows) return;
+        for (index k = 0; k < capacity; ++k) gate_rows[k] = gate_row(k);
+        for (index b = 0; b < batch; ++b) {
+            d_h_rows[b] = d_h + b * sizes.outputs;
+            if (projected) d_full_rows[b] = d_full + b * sizes.units;
+            if (C::reset_before) d_reset_rows[b] = d_reset + b * sizes.units;
+        }
+    }
+
+    // Narrow groups of columns where threads share them out and there are few.
+    bool narrow() const {
+        return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
+               p.output < 2 * max_width * panel_width<T> * p.threads;
+    }
+    // From one panel of a pair's gate gradients to the next.
+    index panel_stride() const { return capacity * S::unit_gates; }
+    T* gate_row(index pair) const { return d_gates + pair * S::unit_gates; }
+    Depth depth_of(Span span) const { return {span.count * S::panel, sizes.panels, panel_stride()}; }
+
+    void pack(const Team& team) {
+        const Weights<const T>& w = p.weights;
+        if (p.d_x.data) pack_gates_transposed<C>(input, w.ih, inputs, C::input, C::input_gate, sizes, team);
+        pack_gates_transposed<C>(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, sizes, team);
+        if constexpr (C::reset_before)
+            pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
+        if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
+        if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
+    }
+
+    const T* h_before(const Step& step, index row) const {
+        return row < step.previous_rows ? h + (p.layout.offset[step.previous] + row) * sizes.outputs
+                                        : h0.at(row);
+    }
+    const T* c_before(const Step& step, index row) const {
+        return row < step.previous_rows ? c + (p.layout.offset[step.previous] + row) * sizes.units
+                                        : c0.at(row);
+    }
+    T* d_x_at(const Step& step, index row) const {
+        return own_d_x_row(p.layout.offset[step.time] + row, step.time, row);
+    }
+    T* own_d_x_row(index pair, index time, index row) const {
+        return p.add_to_d_x ? own_d_x + pair * sizes.input : p.d_x.at(p.layout, time, row);
+    }
+};
+
+// One thread's share of the steps.
+template <class C, class T> class BackwardPass {
+  public:
+    BackwardPass(const BackwardPlan<C, T>& plan, const Team& team)
+        : BackwardPass(plan, share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
+
+    void start() {
+        for (index b = begin_; b < end_; ++b) load_final_gradient(b);
+        const index running_once = p_.layout.steps ? p_.layout.active[0] : 0;
+        for (index b = max(begin_, running_once); b < end_; ++b) write_initial_gradient(b);
+        units_.wait();
+    }
+
+    // One step, whose pairs come from place `pair` of the chunk on.
+    void compute(const Step& step, index pair) {
+        const index rows = max(min(step.rows, end_) - begin_, 0);
+        for (index b = begin_; b < begin_ + rows; ++b) {
+            add_output_gradients(step, b);
+            remember(step, b, pair + b);
+        }
+        if (p_.weights.projection) unproject(pair, rows);
+        pointwise(step, pair, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
+        if constexpr (C::reset_before) {
+            gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
+            pointwise(step, pair, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
+        }
+        units_.wait();
+        gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
+                      C::carries_hidden);
+        units_.wait();
+        for (index b = max(begin_, step.previous_rows); b < begin_ + rows; ++b) write_initial_gradient(b);
+        zero_padding(step);
+    }
+
+  private:
+    using S = Sizes<C, T>;
+    static constexpr index panel = panel_width<T>;
+
+    BackwardPass(const BackwardPlan<C, T>& plan, const Share& share)
+        : plan_(plan),
+          p_(plan.p),
+          sizes_(plan.sizes),
+          begin_(share.begin),
+          end_(share.end),
+          units_(share.units),
+          first_unit_(units_.begin(sizes_.panels) * panel),
+          last_unit_(units_.end(sizes_.panels) * panel) {}
+
+    // This thread's part of rows of `count` values: all, or those of its units.
+    index first(index) const { return units_.threads == 1 ? 0 : first_unit_; }
+    index last(index count) const { return units_.threads == 1 ? count : min(count, last_unit_); }
+
+    void load_final_gradient(index b) {
+        const index row = p_.layout.state_position[b];
+        load_state(plan_.d_h + b * sizes_.outputs, p_.d_h_n ? p_.d_h_n + row * sizes_.output : nullptr,
+                   sizes_.output, sizes_.outputs);
+        if (C::has_cell_state)
+            load_state(plan_.d_c + b * sizes_.units, p_.d_c_n ? p_.d_c_n + row * sizes_.hidden : nullptr,
+                       sizes_.hidden, sizes_.units);
+    }
+    void load_state(T* to, const T* from, index count, index padded) {
+        const index begin = first(padded), valid = from ? max(0, last(count) - begin) : 0;
+        copy_padded(to + begin, from + begin, valid, last(padded) - begin);
+    }
+
+    void write_initial_gradient(index b) {
+        const index row = p_.layout.state_position[b];
+        if (p_.d_h0)
+            write_state(p_.d_h0 + row * sizes_.output, plan_.d_h + b * sizes_.outputs, sizes_.output);
+        if (p_.d_c0) write_state(p_.d_c0 + row * sizes_.hidden, plan_.d_c + b * sizes_.units, sizes_.hidden);
+    }
+    void write_state(T* to, const T* from, index count) {
+        const index begin = first(count);
+        copy(to + begin, from + begin, last(count) - begin);
+    }
+
+    void add_output_gradients(const Step& step, index b) {
+        if (p_.d_y.data)
+            add(plan_.d_h + b * sizes_.outputs, p_.d_y.at(p_.layout, step.time, b), sizes_.output);
+        if (p_.d_cell_states.data)
+            add(plan_.d_c + b * sizes_.units, p_.d_cell_states.at(p_.layout, step.time, b), sizes_.hidden);
+    }
+    void add(T* to, const T* from, index count) {
+        for (index j = first(count); j < last(count); ++j) to[j] += from[j];
+    }
+
+    // What the sums over the chunk will need of this pair.
+    void remember(const Step& step, index b, index pair) {
+        if (units_.thread != 0) return;
+        if (p_.d_weights.ih) pack_row(plan_.x_packed, plan_.inputs, p_.x.at(p_.layout, step.time, b), pair);
+        if (p_.d_weights.hh) pack_row(plan_.h_packed, sizes_.states(), plan_.h_before(step, b), pair);
+        if (p_.d_x.data) plan_.d_x_rows[pair] = plan_.d_x_at(step, b);
+        if (p_.d_weights.peephole) {
+            plan_.c_prev_rows[pair] = plan_.c_before(step, b);
+            plan_.c_rows[pair] = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
+        }
+    }
+    void pack_row(T* packed, Columns<T> shape, const T* row, index pair) {
+        for (index group = 0; group < shape.groups(); ++group) {
+            const index width = shape.width(group) * panel;
+            copy_padded(packed + shape.begin(group) * plan_.capacity + pair * width, row + shape.begin(group),
+                        shape.valid(group), width);
+        }
+    }
+
+    void unproject(index pair, index rows) {
+        for (index b = begin_; b < begin_ + rows; ++b) {
+            T* kept = plan_.d_projected + (pair + b) * sizes_.outputs;
+            copy(kept, plan_.d_h + b * sizes_.outputs, sizes_.outputs);
+            plan_.projected_rows[pair + b] = kept;
+        }
+        product(plan_.projection, plan_.projected_rows + pair, 0, {sizes_.output}, plan_.hidden,
+                plan_.d_full_rows, rows, false);
+    }
+
+    template <class Cell>
+    PENSTOCK_INLINE void pointwise(const Step& step, index first_pair, index rows, Cell cell) {
+        const Gates<C, T, const T> gates{plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows,
+                                         0};
+        for (index b = begin_; b < begin_ + rows; ++b) {
+            const Row row = row_of(step, b, first_pair + b);
+            index at = first(sizes_.units);
+            for (; at + panel < last(sizes_.units); at += 2 * panel) {
+                const Backward<T> two[] = {block(row, gates, at), block(row, gates, at + panel)};
+                cell(two);
+            }
+            if (at < last(sizes_.units)) {
+                const Backward<T> one[] = {block(row, gates, at)};
+                cell(one);
+            }
+            const T* packed = p_.weights.projection ? row.full : row.reset;
+            if (packed) pack_row(plan_.full_packed, plan_.hidden, packed, row.pair);
+        }
+    }
+
+    // Where one row of a step keeps its values.
+    struct Row {
+        index b, pair;
+        T* d_gates;
+        const T *h_prev, *c_prev, *c, *d_reset;
+        T *d_h, *d_c, *full, *reset;
+    };
+    Row row_of(const Step& step, index b, index pair) const {
+        const bool projected = p_.weights.projection;
+        Row row{};
+        row.b = b, row.pair = pair;
+        row.d_gates = plan_.gate_row(pair);
+        row.h_prev = plan_.h_before(step, b);
+        row.d_h = projected ? plan_.d_full + b * sizes_.units : plan_.d_h + b * sizes_.outputs;
+        if constexpr (C::has_cell_state) {
+            row.c_prev = plan_.c_before(step, b);
+            row.c = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
+            row.d_c = plan_.d_c + b * sizes_.units;
+        }
+        if (projected) row.full = plan_.full + pair * sizes_.units;
+        if constexpr (C::reset_before) {
+            row.reset = plan_.reset + pair * sizes_.units;
+            row.d_reset = plan_.d_reset + b * sizes_.units;
+        }
+        return row;
+    }
+
+    PENSTOCK_INLINE Backward<T> block(const Row& row, const Gates<C, T, const T>& gates, index at) const {
+        Backward<T> s{};
+        s.gates = gates.panel(sizes_, at / panel, row.b);
+        s.d_gates = row.d_gates + at / panel * plan_.panel_stride();
+        s.h_prev = row.h_prev + at;
+        s.d_h = row.d_h + at;
+        if constexpr (C::has_cell_state) {
+            s.c_prev = row.c_prev + at;
+            s.c = row.c + at;
+            s.d_c = row.d_c + at;
+        }
+        if (row.full) s.h = row.full + at;
+        if constexpr (C::reset_before) {
+            s.reset_hidden = row.reset + at;
+            s.d_reset_hidden = row.d_reset + at;
+        }
+        for (index k = 0; k < 3; ++k) s.peephole[k] = plan_.peephole + k * sizes_.units + at;
+        return s;
+    }
+
+    // out_rows (+)= gates[span] * W, for consecutive pairs.
+    void gates_product(const T* weights, Span span, Columns<T> columns, index pair, T* const* out_rows,
+                       index rows, bool accumulate) {
+        product(weights, plan_.gate_rows + pair, span.begin * panel, plan_.depth_of(span), columns, out_rows,
+                rows, accumulate);
+    }
+
+    void product(const T* weights, const T* const* a_rows, index a_offset, Depth depth, Columns<T> columns,
+                 T* const* out_rows, index rows, bool accumulate) {
+        for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group) {
+            const index width = columns.width(group);
+            multiply<T>({.a = a_rows + begin_,
+                         .a_offset = a_offset,
+                         .depth = depth,
+                         .b = weights + columns.begin(group) * depth.total(),
+                         .width = width,
+                         .c = out_rows + begin_,
+                         .c_offset = columns.begin(group),
+                         .columns = width * panel,
+                         .accumulate = accumulate},
+                        rows);
+        }
+    }
+
+    void zero_padding(const Step& step) {
+        if (!p_.layout.zero_padding || !p_.d_x.data || p_.add_to_d_x || units_.thread != 0) return;
+        for (index b = max(begin_, step.rows); b < end_; ++b)
+            zero(p_.d_x.at(p_.layout, step.time, b), sizes_.input);
+    }
+
+    const BackwardPlan<C, T>& plan_;
+    const BackwardArguments<T>& p_;
+    const S& sizes_;
+    const index begin_, end_;
+    const Team units_;
+    const index first_unit_, last_unit_;
+};
+
+}  // namespace penstock::PENSTOCK_ISA

@@ -1,0 +1,369 @@
+// The time loop, forward, once for every cell.
+//
+// Threads own rows of the batch or units of the layer for the whole sequence (see Share). Where a step has
+// few rows the input product is hoisted out of the recurrence, in chunks of steps that stay in cache. Only
+// running rows are touched (see Layout): a ragged batch costs what its steps cost.
+#pragma once
+
+#include "pack.hpp"
+
+namespace penstock::PENSTOCK_ISA {
+
+template <class C, class T> struct ForwardPlan {
+    using S = Sizes<C, T>;
+    const ForwardArguments<T>& p;
+    S sizes;
+    bool direct;  // few rows: products with the weights as they are
+    bool h_in_y;  // nothing is kept and a row of y is as wide as a state: h lives there
+    GateWeights<C, T> input, recurrent;
+    GateWeights<C, T> candidate;      // for reset_before
+    T *projection, *bias, *peephole;  // packed
+    States<T> h0, c0;
+    T *gates, *h, *c;  // of every pair (in the reserve), or of a chunk, of two steps and of one
+    T *full, *reset;   // h before the projection, r * h: one row a batch row
+    // Tables of rows, for each thread:
+    const T **x_rows, **h_rows, **old_c_rows, **reset_rows;
+    T **c_rows, **new_h_rows, **new_c_rows, **out_rows;
+    index scratch;  // rows a thread's tables have
+
+    ForwardPlan(Arena& arena, const ForwardArguments<T>& p_)
+        : p(p_),
+          sizes{p_.input, p_.hidden, p_.output},
+          direct(p_.layout.rows <= direct_rows),
+          h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
+          input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct),
+          recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
+          candidate(arena, p_.weights.hh, sizes.output, candidate_span(), C::recurrent_gate, sizes,
+                    direct || !C::reset_before),
+          h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
+          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout) {
+        const index batch = p.layout.batch;
+        const bool projected = p.weights.projection != nullptr;
+        projection = arena.take<T>(projected ? sizes.hidden * sizes.outputs : 0);
+        bias = arena.take<T>(sizes.gates);
+        peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
+        full = arena.take<T>(projected ? batch * sizes.units : 0);
+        reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
+        scratch = batch + chunk_rows;
+        if (p.reserve) {
+            gates = p.reserve;
+            c = gates + p.layout.rows * sizes.gates;
+            h = c + p.layout.rows * sizes.cell_states;
+        } else {
+            gates = arena.take<T>((batch + p.threads * chunk_rows) * sizes.gates);
+            c = arena.take<T>(batch * sizes.cell_states);
+            h = arena.take<T>(h_in_y ? 0 : 2 * batch * sizes.outputs);
+        }
+        x_rows = arena.take<const T*>(p.threads * scratch);
+        h_rows = arena.take<const T*>(p.threads * scratch);
+        old_c_rows = arena.take<const T*>(p.threads * scratch);
+        reset_rows = arena.take<const T*>(p.threads * scratch);
+        c_rows = arena.take<T*>(p.threads * scratch);
+        new_h_rows = arena.take<T*>(p.threads * scratch);
+        new_c_rows = arena.take<T*>(p.threads * scratch);
+        out_rows = arena.take<T*>(p.threads * scratch);
+    }
+
+    static constexpr Span candidate_span() {
+        if constexpr (C::reset_before) return C::candidate;
+        else return {0, 0};
+    }
+
+    void pack(const Team& team) {
+        const Weights<const T>& w = p.weights;
+        if (!direct) {
+            input.pack(sizes, team);
+            recurrent.pack(sizes, team);
+            if (C::reset_before) candidate.pack(sizes, team);
+        }
+        pack_bias<C>(bias, w, sizes, team);
+        if (w.projection) pack_transposed(projection, w.projection, sizes.states(), sizes.hidden, team);
+        if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
+        if (C::has_cell_state && !p.reserve)
+            for (index b = team.begin(p.layout.batch); b < team.end(p.layout.batch); ++b)
+                copy(c + b * sizes.units, c0.at(b), sizes.units);
+    }
+
+    T* h_at(index time, index row) const {
+        if (p.reserve) return h + (p.layout.offset[time] + row) * sizes.outputs;
+        if (h_in_y) return p.y.at(p.layout, time, row);
+        return h + ((time & 1) * p.layout.batch + row) * sizes.outputs;
+    }
+    T* c_at(index time, index row) const {
+        return c + (p.reserve ? p.layout.offset[time] + row : row) * sizes.units;
+    }
+    const T* c_before(const Step& step, index row) const {
+        if (!p.reserve) return c + row * sizes.units;  // c0 until the row runs
+        return row < step.previous_rows ? c_at(step.previous, row) : c0.at(row);
+    }
+    const T* h_before(const Step& step, index row) const {
+        return row < step.previous_rows ? h_at(step.previous, row) : h0.at(row);
+    }
+};
+
+// One thread's share, over all steps.
+template <class C, class T> class ForwardPass {
+  public:
+    ForwardPass(const ForwardPlan<C, T>& plan, const Team& team)
+        : ForwardPass(plan, team,
+                      share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
+
+    void run() {
+        never_running();
+        const Layout& layout = p_.layout;
+        for (index s = 0; s < layout.steps;) {
+            index pairs = 0, last = s;
+            do {
+                pairs += collect(step_of(layout, p_.reverse, last++), pairs);
+            } while (last < layout.steps && pairs + (end_ - begin_) <= chunk_rows);
+            const bool hoisted = last - s > 1;
+            if (hoisted) input_products(s, last, pairs);
+            for (index pair = 0; s < last; ++s)
+                pair += compute(step_of(layout, p_.reverse, s), pair, hoisted);
+        }
+    }
+
+  private:
+    using S = Sizes<C, T>;
+    static constexpr index panel = panel_width<T>;
+
+    ForwardPass(const ForwardPlan<C, T>& plan, const Team& team, const Share& share)
+        : plan_(plan),
+          p_(plan.p),
+          sizes_(plan.sizes),
+          begin_(share.begin),
+          end_(share.end),
+          units_(share.units),
+          first_group_(units_.begin(sizes_.groups())),
+          last_group_(units_.end(sizes_.groups())),
+          own_gates_(plan.gates +
+                     (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
+          x_rows_(plan.x_rows + team.thread * plan.scratch),
+          h_rows_(plan.h_rows + team.thread * plan.scratch),
+          old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
+          reset_rows_(plan.reset_rows + team.thread * plan.scratch),
+          c_rows_(plan.c_rows + team.thread * plan.scratch),
+          new_h_rows_(plan.new_h_rows + team.thread * plan.scratch),
+          new_c_rows_(plan.new_c_rows + team.thread * plan.scratch),
+          out_rows_(plan.out_rows + team.thread * plan.scratch) {}
+
+    index running(index rows) const { return max(min(rows, end_) - begin_, 0); }
+
+    // Rows of no length: the final state is the initial one, and every output is zero.
+    void never_running() {
+        if (units_.thread != 0) return;
+        const index running_once = p_.layout.steps ? p_.layout.active[0] : 0;
+        for (index b = max(begin_, running_once); b < end_; ++b) {
+            const index row = p_.layout.state_position[b];
+            copy(p_.h_n + row * sizes_.output, plan_.h0.at(b), sizes_.output);
+            if constexpr (C::has_cell_state)
+                copy(p_.c_n + row * sizes_.hidden, plan_.c0.at(b), sizes_.hidden);
+        }
+    }
+
+    // The inputs of a step's rows, from place `pair` of the chunk on.
+    index collect(const Step& step, index pair) {
+        const index rows = running(step.rows);
+        for (index i = 0; i < rows; ++i) x_rows_[pair + i] = p_.x.at(p_.layout, step.time, begin_ + i);
+        return rows;
+    }
+
+    Gates<C, T> gates_of(const Step& step, index pair) const {
+        if (p_.reserve) return {plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows, 0};
+        return {own_gates_ + pair * sizes_.gates, running(step.rows), begin_};
+    }
+
+    void input_products(index s, index last, index pairs) {
+        for (index g = first_group_; g < last_group_; ++g) {
+            index pair = 0;
+            for (index t = s; t < last; ++t) {
+                const Step step = step_of(p_.layout, p_.reverse, t);
+                const Gates<C, T> gates = gates_of(step, pair);
+                for (index i = 0; i < running(step.rows); ++i)
+                    c_rows_[pair++] = gates.group(sizes_, g, begin_ + i);
+            }
+            input_product(g, x_rows_, pairs);
+        }
+    }
+
+    void input_product(index g, const T* const* x_rows, index rows) {
+        product(g, plan_.input, x_rows, rows, plan_.bias + g * S::group * S::unit_gates);
+        for (int slot = 0; slot < C::slots; ++slot) {
+            if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
+            const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
+            for (index i = 0; i < rows; ++i) copy(c_rows_[i] + slot * panel, bias, panel);
+        }
+    }
+
+    // c_rows (+)= a_rows * W^T, for one group of units; from a bias, or on top of what is there.
+    void product(index g, const GateWeights<C, T>& weights, const T* const* a_rows, index rows,
+                 const T* bias) {
+        if (plan_.direct) return direct_product(g, weights, a_rows, rows, bias);
+        const index width = sizes_.group_panels(g) * weights.span.count;
+        multiply<T>({.a = a_rows,
+                     .depth = {weights.depth},
+                     .b = weights.group(sizes_, g),
+                     .width = width,
+                     .c = c_rows_,
+                     .c_offset = weights.span.begin * panel,
+                     .columns = width * panel,
+                     .bias = bias ? bias + weights.span.begin * panel : nullptr,
+                     .accumulate = bias == nullptr},
+                    rows);
+    }
+
+    void direct_product(index g, const GateWeights<C, T>& weights, const T* const* a_rows, index rows,
+                        const T* bias) {
+        constexpr index lanes = Simd<T>::lanes;
+        for (index q = 0; q < sizes_.group_panels(g); ++q)
+            for (index slot = weights.span.begin; slot < weights.span.begin + weights.span.count; ++slot)
+                for (index part = 0; part < panel; part += lanes) {
+                    const index at = q * S::unit_gates + slot * panel + part;
+                    const index unit = (g * S::group + q) * panel + part;
+                    const T* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
+                    for (index i = 0; i < rows; ++i) {
+                        const Vec<T> sum = inner_products(a_rows[i], w, weights.depth, weights.depth,
+                                                          max(0, min(lanes, sizes_.hidden - unit)));
+                        store(c_rows_[i] + at, sum + load(bias ? bias + at : c_rows_[i] + at));
+                    }
+                }
+    }
+
+    index compute(const Step& step, index pair, bool hoisted) {
+        const index rows = running(step.rows);
+        const Gates<C, T> gates = gates_of(step, pair);
+        find_rows(step, rows);
+        // With few rows the products of all groups come first: more blocks for the cell to work on in turns.
+        const index together = rows < tile_rows ? last_group_ - first_group_ : 1;
+        for (index g = first_group_; g < last_group_; g += together) {
+            for (index each = g; each < g + together; ++each) {
+                for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, each, begin_ + i);
+                if (!hoisted) input_product(each, x_rows_ + pair, rows);
+                product(each, plan_.recurrent, h_rows_, rows, nullptr);
+            }
+            pointwise(gates, g, g + together, rows,
+                      [](const auto& blocks) { C::template forward<T>(blocks); });
+        }
+        if constexpr (C::reset_before)
+            for (index g = first_group_; g < last_group_; ++g) {
+                for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
+                product(g, plan_.candidate, reset_rows_, rows, nullptr);
+                pointwise(gates, g, g + 1, rows,
+                          [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
+            }
+        if (p_.weights.projection) project(step, rows);
+        write_outputs(step, rows);
+        units_.wait();
+        return rows;
+    }
+
+    void find_rows(const Step& step, index rows) {
+        for (index i = 0; i < rows; ++i) {
+            const index b = begin_ + i;
+            h_rows_[i] = plan_.h_before(step, b);
+            new_h_rows_[i] = p_.weights.projection ? plan_.full + b * sizes_.units : plan_.h_at(step.time, b);
+            if constexpr (C::has_cell_state) {
+                old_c_rows_[i] = plan_.c_before(step, b);
+                new_c_rows_[i] = plan_.c_at(step.time, b);
+            }
+            if constexpr (C::reset_before) reset_rows_[i] = plan_.reset + b * sizes_.units;
+        }
+    }
+
+    // The blocks of groups [first, last), two at a time.
+    template <class Cell>
+    PENSTOCK_INLINE void pointwise(const Gates<C, T>& gates, index first, index last, index rows, Cell cell) {
+        const index q = first * S::group, panels = min(last * S::group, sizes_.panels) - q;
+        const index blocks = rows * panels;
+        index n = 0;
+        for (; n + 2 <= blocks; n += 2) {
+            const Forward<T> two[] = {block(gates, n / panels, q + n % panels),
+                                      block(gates, (n + 1) / panels, q + (n + 1) % panels)};
+            cell(two);
+        }
+        if (n < blocks) {
+            const Forward<T> one[] = {block(gates, n / panels, q + n % panels)};
+            cell(one);
+        }
+    }
+
+    PENSTOCK_INLINE Forward<T> block(const Gates<C, T>& gates, index i, index q) const {
+        const index at = q * panel, b = begin_ + i;
+        Forward<T> s{};
+        s.gates = gates.panel(sizes_, q, b);
+        s.h_prev = h_rows_[i] + at;
+        s.h = new_h_rows_[i] + at;
+        if constexpr (C::has_cell_state) {
+            s.c = new_c_rows_[i] + at;
+            s.c_prev = old_c_rows_[i] + at;
+        }
+        if constexpr (C::reset_before) s.reset_hidden = plan_.reset + b * sizes_.units + at;
+        for (index k = 0; k < 3; ++k) s.peephole[k] = plan_.peephole + k * sizes_.units + at;
+        return s;
+    }
+
+    void project(const Step& step, index rows) {
+        const Columns<T> columns = sizes_.states();
+        for (index i = 0; i < rows; ++i) out_rows_[i] = plan_.h_at(step.time, begin_ + i);
+        for (index group = 0; group < columns.groups(); ++group) {
+            const index width = columns.width(group);
+            multiply<T>({.a = new_h_rows_,
+                         .depth = {sizes_.hidden},
+                         .b = plan_.projection + columns.begin(group) * sizes_.hidden,
+                         .width = width,
+                         .c = out_rows_,
+                         .c_offset = columns.begin(group),
+                         .columns = width * panel},
+                        rows);
+        }
+    }
+
+    // The units of this thread, out of `count`.
+    struct Range { index begin, count; };
+    Range own(index count) const {
+        if (units_.threads == 1) return {0, count};
+        const index begin = first_group_ * S::group * panel;
+        return {begin, min(count, last_group_ * S::group * panel) - begin};
+    }
+
+    void write_outputs(const Step& step, index rows) {
+        const Range h_units = own(sizes_.output), c_units = own(sizes_.hidden);
+        for (index i = 0; i < rows; ++i) {
+            const index b = begin_ + i;
+            const T* h = plan_.h_at(step.time, b) + h_units.begin;
+            const T* c = plan_.c_at(step.time, b) + c_units.begin;
+            if (!plan_.h_in_y) copy(p_.y.at(p_.layout, step.time, b) + h_units.begin, h, h_units.count);
+            if (C::has_cell_state && p_.cell_states.data)
+                copy(p_.cell_states.at(p_.layout, step.time, b) + c_units.begin, c, c_units.count);
+            if (b < step.next_rows) continue;
+            const index row = p_.layout.state_position[b];
+            copy(p_.h_n + row * sizes_.output + h_units.begin, h, h_units.count);
+            if constexpr (C::has_cell_state)
+                copy(p_.c_n + row * sizes_.hidden + c_units.begin, c, c_units.count);
+        }
+        if (!p_.layout.zero_padding) return;
+        for (index b = max(begin_, step.rows); b < end_; ++b) {
+            zero(p_.y.at(p_.layout, step.time, b) + h_units.begin, h_units.count);
+            if (p_.cell_states.data)
+                zero(p_.cell_states.at(p_.layout, step.time, b) + c_units.begin, c_units.count);
+        }
+    }
+
+    const ForwardPlan<C, T>& plan_;
+    const ForwardArguments<T>& p_;
+    const S& sizes_;
+    const index begin_, end_;
+    const Team units_;
+    const index first_group_, last_group_;
+    T* const own_gates_;
+    const T **x_rows_, **h_rows_, **old_c_rows_, **reset_rows_;
+    T **c_rows_, **new_h_rows_, **new_c_rows_, **out_rows_;
+};
+
+template <class C, class T> void forward_share(ForwardPlan<C, T>& plan, const Team& team) {
+    plan.pack(team);
+    team.wait();
+    ForwardPass<C, T>(plan, team).run();
+}
+
+}  // namespace penstock::PENSTOCK_ISA

@@ -1,0 +1,162 @@
+// What every pass works out of its arguments: padded sizes, the order of the steps, who owns which rows,
+// and where things lie in memory.
+#pragma once
+
+#include "cells/cell.hpp"
+#include "gemm.hpp"
+#include "kernels.hpp"
+#include "threads.hpp"
+
+namespace penstock::PENSTOCK_ISA {
+
+constexpr index chunk_rows = 96;  // (step, row) pairs of an input product hoisted out of the recurrence
+constexpr index gradient_chunk =
+    256;                           // pairs whose gradients are kept before they are summed into the weights'
+constexpr index direct_rows = 16;  // up to so many pairs, packing the weights costs more than it saves
+constexpr index share_of_work = 1 << 17;         // multiply-adds that are worth a thread
+constexpr index share_of_step = 1 << 15;         // the same between two barriers
+constexpr std::size_t cached_weights = 2 << 20;  // bytes of weights that fit a core's own cache
+
+// Hands out slices of one block of memory. Planned twice: over no memory to learn the size, then for real.
+class Arena {
+  public:
+    explicit Arena(char* base = nullptr) : base_(base) {}
+    template <class U> U* take(index count) {
+        U* start = reinterpret_cast<U*>(base_ + used_);
+        used_ += static_cast<std::size_t>(divide_up(count * index(sizeof(U)), 64) * 64);
+        return base_ ? start : nullptr;
+    }
+    std::size_t used() const { return used_; }
+
+  private:
+    char* base_;
+    std::size_t used_ = 0;
+};
+
+// Sizes of one call. `group` panels of units are computed together: four when a unit has one slot.
+template <class C, class T> struct Sizes {
+    static constexpr index panel = panel_width<T>;
+    static constexpr index group = C::slots == 1 ? max_width : 1;
+    static constexpr index unit_gates = C::slots * panel;  // the gates of a panel of units
+    index input, hidden, output;
+    index panels = divide_up(hidden, panel);
+    index units = panels * panel;                      // H, padded
+    index gates = units * C::slots;                    // one row of gates, padded
+    index outputs = divide_up(output, panel) * panel;  // R, padded
+    index cell_states = C::has_cell_state ? units : 0;
+
+    index groups() const { return divide_up(panels, group); }
+    index group_panels(index g) const { return min(group, panels - g * group); }
+    index reserve(index rows) const { return rows * (gates + cell_states + outputs); }
+    Columns<T> inputs() const { return {input}; }
+    Columns<T> states() const { return {output}; }
+};
+
+// The gates of one step, group by group and row by row inside a group: what is computed together lies
+// together.
+template <class C, class T, class Value = T> struct Gates {
+    Value* data;
+    index rows;
+    index first;  // the row of the batch that comes first
+
+    Value* group(const Sizes<C, T>& sizes, index g, index row) const {
+        return data + g * sizes.group * sizes.unit_gates * rows +
+               (row - first) * sizes.group_panels(g) * sizes.unit_gates;
+    }
+    Value* panel(const Sizes<C, T>& sizes, index q, index row) const {
+        const index g = q / sizes.group;
+        return group(sizes, g, row) + (q - g * sizes.group) * sizes.unit_gates;
+    }
+};
+
+// The steps in the order they are computed, with their neighbours.
+struct Step {
+    index time, rows;
+    index previous, previous_rows;  // computed before this one; -1, 0 at the start
+    index next_rows;                // 0 at the end
+};
+inline Step step_of(const Layout& layout, bool reverse, index s) {
+    const index last = layout.steps - 1, sign = reverse ? -1 : 1, time = reverse ? last - s : s;
+    const bool first = s == 0, final = s == last;
+    return {time, layout.active[time], first ? -1 : time - sign, first ? 0 : layout.active[time - sign],
+            final ? 0 : layout.active[time + sign]};
+}
+
+// How a team shares a layer. Threads that own rows of the batch never wait for one another. With too few
+// rows for that, or weights too large for a core's cache, each owns units instead, and they meet at every
+// step. Either way each value is computed by one thread in one order: results do not depend on it.
+template <class C, class T>
+bool shares_units(const Sizes<C, T>& sizes, const Layout& layout, bool projected, int threads) {
+    if (threads == 1 || C::reset_before || projected || sizes.groups() < threads) return false;
+    const index weights = sizes.gates * sizes.outputs;
+    if (layout.batch * weights < share_of_step * threads) return false;
+    return layout.batch < 2 * tile_rows * threads || weights * sizeof(T) > cached_weights;
+}
+
+template <class C, class T>
+int useful_threads(const Sizes<C, T>& sizes, const Layout& layout, bool projected, int threads) {
+    const index work = layout.rows * sizes.gates * (sizes.input + sizes.output);
+    const int wanted = static_cast<int>(min(threads, max(1, work / share_of_work)));
+    return shares_units<C, T>(sizes, layout, projected, wanted)
+               ? wanted
+               : static_cast<int>(max(1, min(wanted, layout.batch)));
+}
+
+// Bounds of the rows each thread owns: about equal numbers of (step, row) pairs.
+inline index first_row(const Layout& layout, int thread, int threads) {
+    if (thread == threads) return layout.batch;
+    const index wanted = layout.rows * thread / threads;
+    index row = 0, before = 0;
+    while (row < layout.batch) {
+        index length = 0;  // of this row: the steps at which more than `row` rows run (binary search)
+        for (index bound = layout.steps; length < bound;) {
+            const index middle = (length + bound) / 2;
+            if (layout.active[middle] > row) length = middle + 1;
+            else bound = middle;
+        }
+        if (before + length / 2 >= wanted) return row;
+        before += length;
+        ++row;
+    }
+    return row;
+}
+
+// What one thread of a team does: rows [begin, end), together with `units`, the threads that share them.
+struct Share {
+    index begin, end;
+    Team units;
+};
+template <class C, class T>
+Share share_of(const Team& team, const Sizes<C, T>& sizes, const Layout& layout, bool projected) {
+    if (shares_units<C, T>(sizes, layout, projected, team.threads)) return {0, layout.batch, team};
+    return {first_row(layout, team.thread, team.threads), first_row(layout, team.thread + 1, team.threads),
+            Team{}};
+}
+
+template <class T> PENSTOCK_INLINE void copy(T* to, const T* from, index count) {
+    copy_padded(to, from, count, count);
+}
+template <class T> void zero(T* to, index count) {
+    std::memset(to, 0, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+// Initial states by sorted row, readable up to `padded` values: the caller's own where they are wide enough,
+// one row of zeros where there are none.
+template <class T> struct States {
+    const T* rows;
+    index stride;
+    const index* position;  // nullptr: rows are sorted
+
+    States(Arena& arena, const T* given, index count, index padded, const Layout& layout)
+        : rows(given), stride(count), position(layout.state_position) {
+        if (given && count == padded) return;
+        T* copied = arena.take<T>(given ? layout.batch * padded : padded);
+        if (copied && !given) zero(copied, padded);
+        for (index b = 0; copied && given && b < layout.batch; ++b)
+            copy_padded(copied + b * padded, given + position[b] * count, count, padded);
+        rows = copied, stride = given ? padded : 0, position = nullptr;
+    }
+    const T* at(index row) const { return rows + (position ? position[row] : row) * stride; }
+};
+
+}  // namespace penstock::PENSTOCK_ISA
