@@ -9,6 +9,7 @@ CPP := $(filter %.cpp %.hpp,$(KERNELS))
 # pytest-xdist: one process a core up to four, each with one thread of its own.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PYTEST ?=
+BENCH ?=
 # What the demo writes.
 DEMO := demo
 
@@ -40,8 +41,8 @@ format: $(VENV)/.tools  ## rewrite the sources in the house style
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CPP)
 
-bench: $(VENV)/.tools $(VENV)/.built  ## our layers beside torch.nn's on this machine, correctness first
-	$(BIN)/python -m benchmarks.layers
+bench: $(VENV)/.tools $(VENV)/.built  ## our layers beside torch.nn's and the other peers installed: under 5 minutes
+	$(BIN)/python -m benchmarks.layers --json build/bench.json $(BENCH)
 
 docs: $(VENV)/.tools  ## the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict

@@ -98,34 +98,21 @@ template <class T> PENSTOCK_INLINE Vec<T> scaled(Vec<T> x, Vec<T> shifted) {
 #endif
 }
 
-template <class T> PENSTOCK_INLINE Vec<T> reciprocal(Vec<T> x) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_rcp14_ps((__m512)x);
-#endif
-    return T(1) / x;
-}
-
-// x = x / (1 + e) for 0 <= e <= 1: what rounding took from 1 + e is given back.
+// x = x / (1 + e) for 0 <= e <= 1.
 template <class T, int N> PENSTOCK_INLINE void divide_by_one_plus(Vec<T> (&x)[N], const Vec<T> (&e)[N]) {
-    Vec<T> whole[N], lost[N], q[N];
+    Vec<T> whole[N];
     PENSTOCK_EACH whole[n] = e[n] + T(1);
-    PENSTOCK_EACH lost[n] = e[n] - (whole[n] - T(1));
-#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)  // where products are not rounded
-    Vec<T> r[N];
-    PENSTOCK_EACH r[n] = reciprocal<T>(whole[n]);
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4)
-        PENSTOCK_EACH r[n] += r[n] * (T(1) - whole[n] * r[n]);  // cheaper than dividing
+    if constexpr (sizeof(T) == 4) {  // a Newton step on the quotient costs less than a division
+        Vec<T> r[N], q[N];
+        PENSTOCK_EACH r[n] = (Vec<T>)_mm512_rcp14_ps((__m512)whole[n]);
+        PENSTOCK_EACH q[n] = x[n] * r[n];
+        PENSTOCK_EACH x[n] -= q[n] * whole[n];
+        PENSTOCK_EACH x[n] = q[n] + r[n] * x[n];
+        return;
+    }
 #endif
-    PENSTOCK_EACH q[n] = x[n] * r[n];
-    PENSTOCK_EACH x[n] -= q[n] * whole[n];
-    PENSTOCK_EACH x[n] -= q[n] * lost[n];
-    PENSTOCK_EACH x[n] = q[n] + r[n] * x[n];
-#else
-    PENSTOCK_EACH q[n] = x[n] / whole[n];
-    PENSTOCK_EACH x[n] =
-        q[n] - q[n] * lost[n];  // 1 / whole is at least a half: near enough for what was lost
-#endif
+    PENSTOCK_EACH x[n] = x[n] / whole[n];
 }
 
 template <class T, int N> PENSTOCK_INLINE void sigmoid(Vec<T> (&x)[N]) {

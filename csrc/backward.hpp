@@ -9,23 +9,31 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-template <class C, class T> struct BackwardPlan {
+template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
     const BackwardArguments<T>& p;
     S sizes;
-    Columns<T> inputs, states, hidden;                         // of the products
-    T *input, *recurrent, *candidate, *projection, *peephole;  // weights packed for C = A * W
+    Columns<T> inputs, states, hidden;  // of the products
+    P *input, *recurrent;               // weights packed for C = A * W
+    T *candidate, *projection, *peephole;
     States<T> h0, c0;
     const T *gates, *c, *h;  // the reserve
     T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
     T *d_full, *d_reset;     // gradients of h before the projection, of r * h: one row a batch row
     T* own_d_x;              // of every pair, where d_x is added to
+    // Where the weights' gradients are summed: the caller's, or, where one sum would be so long that its
+    // rounding errors tell, sums of some chunks each.
+    Weights<T> sums;
+    bool folds;
     // Of the pairs of a chunk:
-    index capacity;                        // how many there can be
-    T* d_gates;                            // panel by panel, pair by pair inside a panel
-    T *full, *d_projected;                 // for a projection: h before it, gradient after it
-    T* reset;                              // r * h_prev
-    T *x_packed, *h_packed, *full_packed;  // what the weights were multiplied with, packed for the products
+    index capacity;          // how many there can be
+    T* d_gates;              // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;   // for a projection: h before it, gradient after it
+    T* reset;                // r * h_prev
+    P *x_packed, *h_packed;  // what the weights were multiplied with, packed for the products
+    T* full_packed;
+    bf16 *rounded_gates, *rounded_columns;  // d_gates row by row; for each thread those of a panel transposed
+    const T **x_rows, **h_rows;
     const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
     T** d_x_rows;
     T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
@@ -39,11 +47,12 @@ template <class C, class T> struct BackwardPlan {
           states{p_.output, narrow() ? index(1) : max_width},
           hidden{p_.hidden},
           h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
-          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout) {
+          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout),
+          sums(p_.d_weights) {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
-        input = arena.take<T>(p.d_x.data ? sizes.units * C::input.count * inputs.padded() : 0);
-        recurrent = arena.take<T>(sizes.units * C::recurrent.count * sizes.outputs);
+        input = arena.take<P>(p.d_x.data ? depth_of_b(C::input) * inputs.padded() : 0);
+        recurrent = arena.take<P>(depth_of_b(C::recurrent) * sizes.outputs);
         candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
@@ -55,13 +64,20 @@ template <class C, class T> struct BackwardPlan {
         d_full = arena.take<T>(projected ? batch * sizes.units : 0);
         d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
         own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
-        capacity = min(max(batch, gradient_chunk), pairs);
+        capacity = min(max(batch, max(256, min(gradient_chunk / sizes.gates, 2048))), pairs);
+        folds = pairs > 2 * folded_chunks * capacity;
+        if (folds) take_sums(arena);
         d_gates = arena.take<T>(capacity * sizes.gates);
         full = arena.take<T>(projected ? capacity * sizes.units : 0);
         d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
         reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
-        x_packed = arena.take<T>(p.d_weights.ih ? capacity * inputs.padded() : 0);
-        h_packed = arena.take<T>(p.d_weights.hh ? capacity * sizes.outputs : 0);
+        x_packed = arena.take<P>(p.d_weights.ih ? operand_depth<P>(capacity) * inputs.padded() : 0);
+        h_packed = arena.take<P>(p.d_weights.hh ? operand_depth<P>(capacity) * sizes.outputs : 0);
+        rounded_gates = arena.take<bf16>(rounds<P> ? rounded_rows() * rounded_stride() : 0);
+        rounded_columns =
+            arena.take<bf16>(rounds<P> ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
+        x_rows = arena.take<const T*>(rounds<P> ? capacity : 0);
+        h_rows = arena.take<const T*>(rounds<P> ? capacity : 0);
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
         gate_rows = arena.take<const T*>(capacity);
         c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
@@ -82,11 +98,40 @@ template <class C, class T> struct BackwardPlan {
         }
     }
 
+    // Calls f(sum, gradient, count) for each of the weights that have a gradient.
+    template <class F> void each_gradient(F f) {
+        const index rows = C::gates * sizes.hidden;
+        const Weights<T>& d = p.d_weights;
+        if (d.ih) f(sums.ih, d.ih, rows * sizes.input);
+        if (d.hh) f(sums.hh, d.hh, rows * sizes.output);
+        if (d.bias_ih) f(sums.bias_ih, d.bias_ih, rows);
+        if (d.bias_hh) f(sums.bias_hh, d.bias_hh, rows);
+        if (d.projection) f(sums.projection, d.projection, sizes.output * sizes.hidden);
+        if (d.peephole) f(sums.peephole, d.peephole, 3 * sizes.hidden);
+    }
+    void take_sums(Arena& arena) {
+        each_gradient([&](T*& sum, T*, index count) { sum = arena.take<T>(count); });
+    }
+    // The sums of some chunks go into the gradients.
+    void fold(bool first, const Team& team) {
+        each_gradient([&](T* sum, T* gradient, index count) {
+            for (index j = team.begin(count); j < team.end(count); ++j)
+                gradient[j] = first ? sum[j] : gradient[j] + sum[j];
+        });
+    }
+
     // Narrow groups of columns where threads share them out and there are few.
     bool narrow() const {
         return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
                p.output < 2 * max_width * panel_width<T> * p.threads;
     }
+    // Rows of B where A is the gates of a span: all of them where products are rounded.
+    index depth_of_b(Span span) const {
+        return rounds<P> ? padded_depth(sizes.gates) : sizes.units * span.count;
+    }
+    index rounded_rows() const { return capacity + 2 * tile_edge; }
+    // Not a multiple of the page size: rows would compete for the same places of the cache.
+    index rounded_stride() const { return padded_depth(sizes.gates) + depth_unit; }
     // From one panel of a pair's gate gradients to the next.
     index panel_stride() const { return capacity * S::unit_gates; }
     T* gate_row(index pair) const { return d_gates + pair * S::unit_gates; }
@@ -94,6 +139,9 @@ template <class C, class T> struct BackwardPlan {
 
     void pack(const Team& team) {
         const Weights<const T>& w = p.weights;
+        if constexpr (rounds<P>)  // what no gate will fill
+            for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
+                zero(rounded_gates + k * rounded_stride() + sizes.gates, rounded_stride() - sizes.gates);
         if (p.d_x.data) pack_gates_transposed<C>(input, w.ih, inputs, C::input, C::input_gate, sizes, team);
         pack_gates_transposed<C>(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, sizes, team);
         if constexpr (C::reset_before)
@@ -119,9 +167,9 @@ template <class C, class T> struct BackwardPlan {
 };
 
 // One thread's share of the steps.
-template <class C, class T> class BackwardPass {
+template <class C, class T, class P> class BackwardPass {
   public:
-    BackwardPass(const BackwardPlan<C, T>& plan, const Team& team)
+    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team)
         : BackwardPass(plan, share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
 
     void start() {
@@ -144,9 +192,9 @@ template <class C, class T> class BackwardPass {
             gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
             pointwise(step, pair, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
         }
+        round_gates(pair, rows);
         units_.wait();
-        gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
-                      C::carries_hidden);
+        recurrent_product(pair, rows);
         units_.wait();
         for (index b = max(begin_, step.previous_rows); b < begin_ + rows; ++b) write_initial_gradient(b);
         zero_padding(step);
@@ -156,7 +204,7 @@ template <class C, class T> class BackwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    BackwardPass(const BackwardPlan<C, T>& plan, const Share& share)
+    BackwardPass(const BackwardPlan<C, T, P>& plan, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -207,8 +255,14 @@ template <class C, class T> class BackwardPass {
     // What the sums over the chunk will need of this pair.
     void remember(const Step& step, index b, index pair) {
         if (units_.thread != 0) return;
-        if (p_.d_weights.ih) pack_row(plan_.x_packed, plan_.inputs, p_.x.at(p_.layout, step.time, b), pair);
-        if (p_.d_weights.hh) pack_row(plan_.h_packed, sizes_.states(), plan_.h_before(step, b), pair);
+        if constexpr (rounds<P>) {  // packed two by two when all are there
+            plan_.x_rows[pair] = p_.x.at(p_.layout, step.time, b);
+            plan_.h_rows[pair] = plan_.h_before(step, b);
+        } else {
+            if (p_.d_weights.ih)
+                pack_row(plan_.x_packed, plan_.inputs, p_.x.at(p_.layout, step.time, b), pair);
+            if (p_.d_weights.hh) pack_row(plan_.h_packed, sizes_.states(), plan_.h_before(step, b), pair);
+        }
         if (p_.d_x.data) plan_.d_x_rows[pair] = plan_.d_x_at(step, b);
         if (p_.d_weights.peephole) {
             plan_.c_prev_rows[pair] = plan_.c_before(step, b);
@@ -300,6 +354,38 @@ template <class C, class T> class BackwardPass {
         return s;
     }
 
+    void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
+        if constexpr (rounds<P>)
+            for (index pair = first_pair + begin_; pair < first_pair + begin_ + rows; ++pair)
+                for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q) {
+                    const T* from = plan_.gate_row(pair) + q * plan_.panel_stride();
+                    bf16* to = plan_.rounded_gates + pair * plan_.rounded_stride() + q * S::unit_gates;
+                    round_gates_of_panel(to, from, S::unit_gates);
+                }
+    }
+
+    // d_h (+)= d_gates * W_hh
+    void recurrent_product(index pair, index rows) {
+        if constexpr (rounds<P>) {
+            const Columns<T>& columns = plan_.states;
+            const index depth = padded_depth(sizes_.gates);
+            for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
+                multiply({.a = plan_.rounded_gates + (pair + begin_) * plan_.rounded_stride(),
+                          .a_stride = plan_.rounded_stride(),
+                          .depth = depth,
+                          .b = plan_.recurrent + columns.begin(group) * depth,
+                          .width = columns.width(group),
+                          .c = plan_.d_h_rows + begin_,
+                          .c_offset = columns.begin(group),
+                          .columns = columns.width(group) * panel,
+                          .accumulate = C::carries_hidden},
+                         rows);
+        } else {
+            gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
+                          C::carries_hidden);
+        }
+    }
+
     // out_rows (+)= gates[span] * W, for consecutive pairs.
     void gates_product(const T* weights, Span span, Columns<T> columns, index pair, T* const* out_rows,
                        index rows, bool accumulate) {
@@ -330,7 +416,7 @@ template <class C, class T> class BackwardPass {
             zero(p_.d_x.at(p_.layout, step.time, b), sizes_.input);
     }
 
-    const BackwardPlan<C, T>& plan_;
+    const BackwardPlan<C, T, P>& plan_;
     const BackwardArguments<T>& p_;
     const S& sizes_;
     const index begin_, end_;

@@ -1,8 +1,5 @@
 // nanobind: checked arrays in, raw pointers out. Any array with DLPack works: NumPy, torch, JAX.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/array.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -10,155 +7,20 @@
 #include <array>
 #include <cstdlib>
 #include <numeric>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
+#include "blocks.hpp"
+#include "instruction_sets.hpp"
 #include "kernels.hpp"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace penstock {
 
-#define PENSTOCK_DECLARE(isa) \
-    namespace isa {           \
-    const Kernels& kernels(); \
-    }
-PENSTOCK_DECLARE(baseline)
-#ifdef PENSTOCK_X86
-PENSTOCK_DECLARE(avx2)
-PENSTOCK_DECLARE(avx512)
-#endif
-
 namespace {
-
-using In = nb::ndarray<nb::ro, nb::device::cpu>;
-using Out = nb::ndarray<nb::device::cpu>;
-template <class A> using Maybe = std::optional<A>;
-using Shape = std::vector<index>;
-
-// ---- instruction sets ----------------------------------------------------------------------------------
-
-struct InstructionSet {
-    const char* name;
-    bool supported;
-    const Kernels& (*kernels)();
-};
-
-const std::vector<InstructionSet>& instruction_sets() {  // best first
-    static const std::vector<InstructionSet> all = [] {
-        std::vector<InstructionSet> sets;
-#ifdef PENSTOCK_X86
-        __builtin_cpu_init();
-        const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        sets.push_back({"avx512", avx512, avx512::kernels});
-        sets.push_back({"avx2", avx2, avx2::kernels});
-#endif
-        sets.push_back({"baseline", true, baseline::kernels});
-        return sets;
-    }();
-    return all;
-}
-
-const InstructionSet& named_set(const std::string& name) {
-    std::string known;
-    for (const InstructionSet& set : instruction_sets()) {
-        if (!set.supported) continue;
-        if (name == set.name) return set;
-        known += known.empty() ? set.name : std::string(", ") + set.name;
-    }
-    throw std::invalid_argument("instruction set: expected one of " + known + ", got " + name);
-}
-
-const InstructionSet* chosen_set = nullptr;
-
-const InstructionSet& current_set() {
-    if (!chosen_set) {
-        const char* wanted = std::getenv("PENSTOCK_INSTRUCTION_SET");
-        if (wanted && *wanted) {
-            chosen_set = &named_set(wanted);
-        } else {
-            for (const InstructionSet& set : instruction_sets())
-                if (set.supported && !chosen_set) chosen_set = &set;
-        }
-    }
-    return *chosen_set;
-}
-
-std::vector<std::string> supported_sets() {
-    std::vector<std::string> names;
-    for (const InstructionSet& set : instruction_sets())
-        if (set.supported) names.push_back(set.name);
-    return names;
-}
-
-// ---- checks --------------------------------------------------------------------------------------------
-
-std::string text(const Shape& shape) {
-    std::string out = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
-    return out + (shape.size() == 1 ? ",)" : ")");
-}
-
-template <class A> Shape shape_of(const A& array) {
-    Shape shape(array.ndim());
-    for (std::size_t i = 0; i < shape.size(); ++i) shape[i] = static_cast<index>(array.shape(i));
-    return shape;
-}
-
-template <class A> void check_shape(const A& array, const Shape& expected, const char* name) {
-    if (const Shape got = shape_of(array); got != expected)
-        throw std::invalid_argument(std::string(name) + ": expected shape " + text(expected) + ", got " +
-                                    text(got));
-}
-
-template <class T, class A> void check_dtype(const A& array, const char* name) {
-    if (array.dtype() != nb::dtype<T>())
-        throw nb::type_error((std::string(name) + ": expected the dtype of x").c_str());
-}
-
-template <class A> bool is_contiguous(const A& array) {
-    if (array.size() == 0) return true;
-    index expected = 1;
-    for (std::size_t i = array.ndim(); i-- > 0;) {
-        if (array.shape(i) > 1 && array.stride(i) != expected) return false;
-        expected *= static_cast<index>(array.shape(i));
-    }
-    return true;
-}
-
-template <class T, class A>
-auto pointer(const Maybe<A>& array, const Shape& shape, const char* name) -> decltype((T*)nullptr) {
-    if (!array) return nullptr;
-    check_dtype<std::remove_const_t<T>>(*array, name);
-    check_shape(*array, shape, name);
-    if (!is_contiguous(*array))
-        throw std::invalid_argument(std::string(name) + ": expected a contiguous array");
-    return static_cast<T*>(array->data());
-}
-
-// The caller's sequences are (T, B, n) with any strides over T and B, or packed: (rows, n).
-template <class T, class A>
-Sequence<T> sequence(const Maybe<A>& array, const Layout& layout, bool packed, index features,
-                     const char* name) {
-    if (!array) return {};
-    check_dtype<std::remove_const_t<T>>(*array, name);
-    const Shape expected =
-        packed ? Shape{layout.rows, features} : Shape{layout.steps, layout.batch, features};
-    check_shape(*array, expected, name);
-    const std::size_t last = array->ndim() - 1;
-    if (features > 1 && array->stride(last) != 1)
-        throw std::invalid_argument(std::string(name) + ": expected the last dimension to be contiguous");
-    T* data = static_cast<T*>(array->data());
-    // An empty array may have no address; nullptr would mean "not given".
-    static std::remove_const_t<T> nowhere;
-    if (!data) data = &nowhere;
-    return {data, array->stride(0), packed ? array->stride(0) : array->stride(1)};
-}
 
 // ---- layout --------------------------------------------------------------------------------------------
 
@@ -182,15 +44,15 @@ struct OwnedLayout {
     }
 
     // Sequences (T, B, n): row b runs for lengths[b] steps, or for all of them.
-    void padded(index steps, index batch, const Maybe<In>& lengths) {
+    void padded(index steps, index batch, const Array& lengths) {
         active.assign(steps, batch);
         step_position.resize(steps);
         row_position.resize(batch);
         std::iota(step_position.begin(), step_position.end(), 0);
         std::iota(row_position.begin(), row_position.end(), 0);
         if (lengths) {
-            const index* values = integers(*lengths, "lengths");
-            check_shape(*lengths, {batch}, "lengths");
+            const index* values = integers(lengths);
+            lengths.check_shape({batch});
             for (index b = 0; b < batch; ++b)
                 if (values[b] < 0 || values[b] > steps)
                     throw std::invalid_argument("lengths: expected values from 0 to the time dimension " +
@@ -203,13 +65,13 @@ struct OwnedLayout {
                 active[t] = running;
             }
         }
-        finish(batch, lengths.has_value());
+        finish(batch, static_cast<bool>(lengths));
     }
 
     // Sequences (rows, n) as in torch's PackedSequence: batch_sizes[t] rows at step t.
-    void packed(index rows, const In& batch_sizes) {
-        const index* values = integers(batch_sizes, "batch_sizes");
-        const index steps = static_cast<index>(batch_sizes.shape(0));
+    void packed(index rows, const Array& batch_sizes) {
+        const index* values = integers(batch_sizes);
+        const index steps = batch_sizes.size(0);
         active.assign(values, values + steps);
         for (index t = 0; t < steps; ++t)
             if (active[t] < 1 || (t && active[t] > active[t - 1]))
@@ -225,23 +87,13 @@ struct OwnedLayout {
                                         " rows, got " + std::to_string(layout.rows));
     }
 
-    static const index* integers(const In& array, const char* name) {
-        if (array.dtype() != nb::dtype<std::int64_t>() || array.ndim() != 1 || !is_contiguous(array))
-            throw nb::type_error((std::string(name) + ": expected a contiguous int64 vector").c_str());
-        return static_cast<const index*>(array.data());
+    static const index* integers(const Array& array) {
+        if (array.dtype() != nb::dtype<std::int64_t>() || array.dimensions() != 1 || !array.is_contiguous())
+            throw nb::type_error(
+                (std::string(array.name()) + ": expected a contiguous int64 vector").c_str());
+        return array.data<const index>();
     }
 };
-
-OwnedLayout layout_of(const In& x, const Maybe<In>& lengths, const Maybe<In>& batch_sizes) {
-    const std::size_t dimensions = batch_sizes ? 2 : 3;
-    if (x.ndim() != dimensions)
-        throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
-                                    std::to_string(x.ndim()));
-    OwnedLayout owned;
-    if (batch_sizes) owned.packed(static_cast<index>(x.shape(0)), *batch_sizes);
-    else owned.padded(static_cast<index>(x.shape(0)), static_cast<index>(x.shape(1)), lengths);
-    return owned;
-}
 
 // ---- calls ---------------------------------------------------------------------------------------------
 
@@ -254,110 +106,336 @@ int cell_named(const std::string& name) {
     throw std::invalid_argument("cell: unknown name " + name);
 }
 
-template <class T> const Kernel<T>& kernel_of(int cell) {
-    const Kernels& k = current_set().kernels();
-    if constexpr (std::is_same_v<T, float>) return k.f32[cell];
-    else return k.f64[cell];
+template <class T> const Kernel<T>& kernel_of(int cell, bool bf16_products = false) {
+    if (bf16_products) {
+        if constexpr (std::is_same_v<T, float>) return bf16_kernel(cell);
+        throw std::invalid_argument("bf16_products: expected x of dtype float32");
+    }
+    if constexpr (std::is_same_v<T, float>) return kernels().f32[cell];
+    else return kernels().f64[cell];
 }
 
-struct WeightShapes { index input, hidden, output, gates; };
+enum Role { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole, roles };
+const std::array<const char*, roles> role_names = {"weight_ih", "weight_hh", "bias_ih",
+                                                   "bias_hh",   "weight_hr", "weight_peephole"};
+using WeightArrays = std::array<Array, roles>;
 
-template <class W> WeightShapes weight_shapes(const W& weights, int gates) {
-    if (!weights[0] || !weights[1] || weights[0]->ndim() != 2 || weights[1]->ndim() != 2)
-        throw std::invalid_argument("weights: expected matrices weight_ih and weight_hh");
-    return {static_cast<index>(weights[0]->shape(1)), static_cast<index>(weights[0]->shape(0)) / gates,
-            static_cast<index>(weights[1]->shape(1)), gates};
-}
+// What both passes of a layer are given.
+struct Call {
+    int cell;
+    std::vector<WeightArrays> weights;  // of each direction
+    Array x, h0, c0, lengths, batch_sizes;
+    bool batch_first;  // sequences are (B, T, n)
+    bool reverse;      // the first direction runs from the end; the second one always does
+    bool stacked;      // states are (directions, B, n), otherwise (B, n)
+    int threads;
+    bool bf16_products = false;  // operands of the products are rounded
+};
 
-// Order: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole.
-template <class T, class W> Weights<T> weight_pointers(const W& w, const WeightShapes& s) {
-    const index rows = s.gates * s.hidden;
-    return {pointer<T>(w[0], {rows, s.input}, "weight_ih"),
-            pointer<T>(w[1], {rows, s.output}, "weight_hh"),
-            pointer<T>(w[2], {rows}, "bias_ih"),
-            pointer<T>(w[3], {rows}, "bias_hh"),
-            pointer<T>(w[4], {s.output, s.hidden}, "weight_hr"),
-            pointer<T>(w[5], {3 * s.hidden}, "weight_peephole")};
-}
+struct Results { Array y, h_n, c_n, cell_states, reserve; };
 
-using InWeights = std::array<Maybe<In>, 6>;
-using OutWeights = std::array<Maybe<Out>, 6>;
+struct Gradients {
+    Array reserve, d_y, d_h_n, d_c_n, d_cell_states;  // in
+    Array d_x, d_h0, d_c0;                            // out
+    std::vector<WeightArrays> d_weights;
+};
 
-template <class Arguments, class T>
-Arguments common(int cell, const InWeights& weights, const In& x, const OwnedLayout& owned, bool packed,
-                 const Maybe<In>& h0, const Maybe<In>& c0, bool reverse, int threads) {
-    const WeightShapes s = weight_shapes(weights, kernel_of<T>(cell).gates);
-    Arguments a;
-    a.input = s.input, a.hidden = s.hidden, a.output = s.output;
-    a.reverse = reverse, a.threads = std::max(threads, 1);
-    a.layout = owned.layout;
-    a.weights = weight_pointers<const T>(weights, s);
-    if (!a.weights.projection && s.output != s.hidden)
-        throw std::invalid_argument("weight_hh: expected " + std::to_string(s.hidden) + " columns, got " +
-                                    std::to_string(s.output));
-    a.x = sequence<const T>(Maybe<In>(x), a.layout, packed, s.input, "x");
-    a.h0 = pointer<const T>(h0, {a.layout.batch, s.output}, "h0");
-    a.c0 = pointer<const T>(c0, {a.layout.batch, s.hidden}, "c0");
-    return a;
-}
+// A call as one dtype, its sizes checked, and its arrays as the kernels take them.
+template <class T> class Layer {
+  public:
+    explicit Layer(const Call& call) : kernel(kernel_of<T>(call.cell, call.bf16_products)), call_(call) {
+        check_cell();
+        arrange();
+        const WeightArrays& w = call.weights[0];
+        if (!w[weight_ih] || !w[weight_hh] || w[weight_ih].dimensions() != 2 ||
+            w[weight_hh].dimensions() != 2)
+            throw std::invalid_argument("weights: expected matrices weight_ih and weight_hh");
+        input_ = w[weight_ih].size(1), hidden_ = w[weight_ih].size(0) / kernel.gates;
+        output_ = w[weight_hh].size(1);
+        if (!w[weight_hr] && output_ != hidden_)
+            throw std::invalid_argument("weight_hh: expected " + std::to_string(hidden_) + " columns, got " +
+                                        std::to_string(output_));
+    }
 
-template <class T>
-void forward(int cell, const InWeights& weights, const In& x, const Maybe<In>& h0, const Maybe<In>& c0,
-             const Maybe<Out>& y, const Maybe<Out>& h_n, const Maybe<Out>& c_n, const Maybe<Out>& cell_states,
-             const Maybe<Out>& reserve, const Maybe<In>& lengths, const Maybe<In>& batch_sizes, bool reverse,
-             int threads) {
-    const OwnedLayout owned = layout_of(x, lengths, batch_sizes);
-    const bool packed = batch_sizes.has_value();
-    auto a = common<ForwardArguments<T>, T>(cell, weights, x, owned, packed, h0, c0, reverse, threads);
-    const Kernel<T>& kernel = kernel_of<T>(cell);
-    a.y = sequence<T>(y, a.layout, packed, a.output, "y");
-    a.cell_states = sequence<T>(cell_states, a.layout, packed, a.hidden, "cell_states");
-    a.h_n = pointer<T>(h_n, {a.layout.batch, a.output}, "h_n");
-    a.c_n = pointer<T>(c_n, {a.layout.batch, a.hidden}, "c_n");
-    if (!a.y.data || (a.layout.batch && !a.h_n) || (a.layout.batch && kernel.has_cell_state && !a.c_n))
+    int directions() const { return static_cast<int>(call_.weights.size()); }
+    index input() const { return input_; }
+    index hidden() const { return hidden_; }
+    index output() const { return output_; }
+    bool is_empty() const { return owned_.layout.batch == 0; }
+
+    template <class Arguments> Arguments arguments(int direction) const {
+        Arguments a;
+        a.input = input_, a.hidden = hidden_, a.output = output_;
+        a.reverse = direction == 1 || call_.reverse;
+        a.threads = std::max(call_.threads, 1);
+        a.layout = owned_.layout;
+        a.weights = weights<const T>(call_.weights[direction]);
+        a.x = sequence<const T>(call_.x, input_);
+        a.h0 = state<const T>(call_.h0, output_, direction);
+        a.c0 = state<const T>(call_.c0, hidden_, direction);
+        return a;
+    }
+
+    template <class U> Weights<U> weights(const WeightArrays& w) const {
+        const index rows = kernel.gates * hidden_;
+        return {w[weight_ih].contiguous<U>({rows, input_}),
+                w[weight_hh].contiguous<U>({rows, output_}),
+                w[bias_ih].contiguous<U>({rows}),
+                w[bias_hh].contiguous<U>({rows}),
+                w[weight_hr].contiguous<U>({output_, hidden_}),
+                w[weight_peephole].contiguous<U>({3 * hidden_})};
+    }
+
+    // A sequence that all directions share: (T, B, n), (B, T, n) or (rows, n); only n must be contiguous.
+    template <class U> Sequence<U> sequence(const Array& array, index features) const {
+        if (!array) return {};
+        U* data = array.data<U>();
+        if (call_.batch_sizes) array.check_shape({owned_.layout.rows, features});
+        else if (call_.batch_first) array.check_shape({owned_.layout.batch, owned_.layout.steps, features});
+        else array.check_shape({owned_.layout.steps, owned_.layout.batch, features});
+        if (features > 1 && array.stride(array.dimensions() - 1) != 1)
+            throw std::invalid_argument(std::string(array.name()) +
+                                        ": expected the last dimension to be contiguous");
+        const int step = call_.batch_first && !call_.batch_sizes ? 1 : 0;
+        return {data, array.stride(step), array.stride(call_.batch_sizes ? 0 : 1 - step)};
+    }
+
+    // The share of a direction in a sequence whose directions lie side by side.
+    template <class U> Sequence<U> part(const Array& array, index features, int direction) const {
+        Sequence<U> shared = sequence<U>(array, features * directions());
+        if (shared.data) shared.data += features * direction;
+        return shared;
+    }
+
+    template <class U> U* state(const Array& array, index features, int direction) const {
+        const index batch = owned_.layout.batch;
+        if (!call_.stacked) return array.contiguous<U>({batch, features});
+        U* all = array.contiguous<U>({directions(), batch, features});
+        return all ? all + direction * batch * features : nullptr;
+    }
+
+    // The share of a direction in the reserve; the shares are as large as the caller made them.
+    template <class U> U* reserve(const Array& array, int direction) const {
+        if (!array) return nullptr;
+        U* start = array.data<U>();
+        array.check_contiguous();
+        const index share = array.count() / directions();
+        const index needed = kernel.reserve_size(owned_.layout.rows, hidden_, output_);
+        if (share < needed)
+            throw std::invalid_argument("reserve: expected " + std::to_string(needed) +
+                                        " values a direction, got " + std::to_string(share));
+        return start + direction * share;
+    }
+
+    void check_absent(std::initializer_list<const Array*> arrays) const {
+        for (const Array* array : arrays)
+            if (*array && !kernel.has_cell_state)
+                throw std::invalid_argument(std::string(array->name()) + ": expected None, the cell " +
+                                            cell_names[call_.cell] + " has no cell state");
+    }
+
+    const Kernel<T>& kernel;
+
+  private:
+    void check_cell() const {
+        check_absent({&call_.c0});
+        const bool projects = call_.cell == lstm || call_.cell == lstm_peephole;
+        for (const WeightArrays& w : call_.weights) {
+            if (static_cast<bool>(w[weight_peephole]) != (call_.cell == lstm_peephole))
+                throw std::invalid_argument(
+                    "weight_peephole: expected for the cell lstm_peephole, and only there");
+            if (w[weight_hr] && !projects)
+                throw std::invalid_argument("weight_hr: expected for an LSTM only");
+        }
+    }
+
+    void arrange() {
+        const Array &x = call_.x, &batch_sizes = call_.batch_sizes;
+        const int dimensions = batch_sizes ? 2 : 3;
+        if (x.dimensions() != dimensions)
+            throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
+                                        std::to_string(x.dimensions()));
+        if (batch_sizes) owned_.packed(x.size(0), batch_sizes);
+        else
+            owned_.padded(x.size(call_.batch_first ? 1 : 0), x.size(call_.batch_first ? 0 : 1),
+                          call_.lengths);
+    }
+
+    const Call& call_;
+    OwnedLayout owned_;
+    index input_, hidden_, output_;
+};
+
+template <class T> void forward(const Call& call, const Results& out) {
+    const Layer<T> layer(call);
+    layer.check_absent({&out.c_n, &out.cell_states});
+    if (!out.y || (!layer.is_empty() && (!out.h_n || (layer.kernel.has_cell_state && !out.c_n))))
         throw std::invalid_argument("y, h_n and, for a cell with a cell state, c_n are required");
-    if (reserve) {
-        const index needed = kernel.reserve_size(a.layout.rows, a.hidden, a.output);
-        check_dtype<T>(*reserve, "reserve");
-        if (static_cast<index>(reserve->size()) < needed || !is_contiguous(*reserve))
-            throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " contiguous values");
-        a.reserve = static_cast<T*>(reserve->data());
+    std::array<ForwardArguments<T>, 2> directions;
+    for (int d = 0; d < layer.directions(); ++d) {
+        auto a = layer.template arguments<ForwardArguments<T>>(d);
+        a.y = layer.template part<T>(out.y, layer.output(), d);
+        a.h_n = layer.template state<T>(out.h_n, layer.output(), d);
+        a.c_n = layer.template state<T>(out.c_n, layer.hidden(), d);
+        a.cell_states = layer.template part<T>(out.cell_states, layer.hidden(), d);
+        a.reserve = layer.template reserve<T>(out.reserve, d);
+        directions[d] = a;
     }
     nb::gil_scoped_release released;
-    kernel.forward(&a, 1);
+    layer.kernel.forward(directions.data(), layer.directions());
 }
 
-template <class T>
-void backward(int cell, const InWeights& weights, const In& x, const Maybe<In>& h0, const Maybe<In>& c0,
-              const In& reserve, const Maybe<In>& d_y, const Maybe<In>& d_h_n, const Maybe<In>& d_c_n,
-              const Maybe<In>& d_cell_states, const Maybe<Out>& d_x, const Maybe<Out>& d_h0,
-              const Maybe<Out>& d_c0, const OutWeights& d_weights, const Maybe<In>& lengths,
-              const Maybe<In>& batch_sizes, bool reverse, int threads) {
-    const OwnedLayout owned = layout_of(x, lengths, batch_sizes);
-    const bool packed = batch_sizes.has_value();
-    auto a = common<BackwardArguments<T>, T>(cell, weights, x, owned, packed, h0, c0, reverse, threads);
-    const Kernel<T>& kernel = kernel_of<T>(cell);
-    check_dtype<T>(reserve, "reserve");
-    if (static_cast<index>(reserve.size()) < kernel.reserve_size(a.layout.rows, a.hidden, a.output))
-        throw std::invalid_argument("reserve: not the one of this forward pass");
-    a.reserve = static_cast<const T*>(reserve.data());
-    a.d_y = sequence<const T>(d_y, a.layout, packed, a.output, "d_y");
-    a.d_cell_states = sequence<const T>(d_cell_states, a.layout, packed, a.hidden, "d_cell_states");
-    a.d_h_n = pointer<const T>(d_h_n, {a.layout.batch, a.output}, "d_h_n");
-    a.d_c_n = pointer<const T>(d_c_n, {a.layout.batch, a.hidden}, "d_c_n");
-    a.d_x = sequence<T>(d_x, a.layout, packed, a.input, "d_x");
-    a.d_h0 = pointer<T>(d_h0, {a.layout.batch, a.output}, "d_h0");
-    a.d_c0 = pointer<T>(d_c0, {a.layout.batch, a.hidden}, "d_c0");
-    a.d_weights = weight_pointers<T>(d_weights, {a.input, a.hidden, a.output, kernel.gates});
+template <class T> void backward(const Call& call, const Gradients& g) {
+    const Layer<T> layer(call);
+    layer.check_absent({&g.d_c_n, &g.d_cell_states, &g.d_c0});
+    if (!g.reserve) throw std::invalid_argument("reserve: expected that of the forward pass, got None");
+    std::array<BackwardArguments<T>, 2> directions;
+    for (int d = 0; d < layer.directions(); ++d) {
+        auto a = layer.template arguments<BackwardArguments<T>>(d);
+        a.reserve = layer.template reserve<const T>(g.reserve, d);
+        a.d_y = layer.template part<const T>(g.d_y, layer.output(), d);
+        a.d_cell_states = layer.template part<const T>(g.d_cell_states, layer.hidden(), d);
+        a.d_h_n = layer.template state<const T>(g.d_h_n, layer.output(), d);
+        a.d_c_n = layer.template state<const T>(g.d_c_n, layer.hidden(), d);
+        a.d_x = layer.template sequence<T>(g.d_x, layer.input());
+        a.add_to_d_x = d == 1;
+        a.d_h0 = layer.template state<T>(g.d_h0, layer.output(), d);
+        a.d_c0 = layer.template state<T>(g.d_c0, layer.hidden(), d);
+        a.d_weights = layer.template weights<T>(g.d_weights[d]);
+        directions[d] = a;
+    }
     nb::gil_scoped_release released;
-    kernel.backward(&a, 1);
+    layer.kernel.backward(directions.data(), layer.directions());
 }
 
-template <class... Parameters, class... Arguments>
-void by_dtype(const In& x, void (*f32)(Parameters...), void (*f64)(Parameters...), Arguments&&... arguments) {
-    if (x.dtype() == nb::dtype<float>()) return f32(arguments...);
-    if (x.dtype() == nb::dtype<double>()) return f64(arguments...);
+template <class Arrays>
+void by_dtype(const Call& call, const Arrays& arrays, void (*f32)(const Call&, const Arrays&),
+              void (*f64)(const Call&, const Arrays&)) {
+    if (call.x.dtype() == nb::dtype<float>()) return f32(call, arrays);
+    if (call.x.dtype() == nb::dtype<double>()) return f64(call, arrays);
     throw nb::type_error("x: expected dtype float32 or float64");
+}
+
+// ---- what Python calls ---------------------------------------------------------------------------------
+
+// A direction by role, None where it has no such weight.
+WeightArrays by_role(const nb::sequence& arrays, Access access = Access::read) {
+    if (nb::len(arrays) != roles)
+        throw std::invalid_argument("weights: expected " + std::to_string(roles) + " entries, got " +
+                                    std::to_string(nb::len(arrays)));
+    WeightArrays weights;
+    for (int role = 0; role < roles; ++role)
+        weights[role] = Array(nb::object(arrays[role]), role_names[role], access);
+    return weights;
+}
+
+// The flat list of a layer: for each direction the weights that exist, in the order of the roles. Two vectors
+// after the first two matrices are the biases, a matrix then is the projection, a vector the peepholes.
+class FlatWeights {
+  public:
+    FlatWeights(const nb::tuple& arrays, int directions)
+        : directions_(directions), each_(static_cast<int>(arrays.size()) / directions) {
+        if (each_ < 2 || each_ > roles || each_ * directions != static_cast<int>(arrays.size()))
+            throw std::invalid_argument("weights: expected 2 to 6 for each direction, got " +
+                                        std::to_string(arrays.size()));
+        role_[0] = weight_ih, role_[1] = weight_hh;
+        int place = 2;
+        if (each_ >= 4 && is_vector(arrays, 2) && is_vector(arrays, 3)) {
+            role_[place++] = bias_ih;
+            role_[place++] = bias_hh;
+        }
+        if (place < each_ && !is_vector(arrays, place)) role_[place++] = weight_hr;
+        if (place < each_) role_[place++] = weight_peephole;
+        has_peephole_ = role_[place - 1] == weight_peephole;
+        if (place != each_) throw std::invalid_argument("weights: expected biases, projection, peephole");
+    }
+
+    bool has_peephole() const { return has_peephole_; }
+
+    // Of the weights, or of their gradients, None where not wanted.
+    std::vector<WeightArrays> by_role(const nb::tuple& arrays, Access access) const {
+        if (static_cast<int>(arrays.size()) != directions_ * each_)
+            throw std::invalid_argument("d_weights: expected as many as weights");
+        std::vector<WeightArrays> all(directions_);
+        for (int d = 0; d < directions_; ++d)
+            for (int i = 0; i < each_; ++i)
+                all[d][role_[i]] = Array(arrays[d * each_ + i], role_names[role_[i]], access);
+        return all;
+    }
+
+  private:
+    static bool is_vector(const nb::tuple& arrays, int place) {
+        return Array(arrays[place], "weights").dimensions() == 1;
+    }
+
+    int directions_, each_;
+    std::array<Role, roles> role_{};
+    bool has_peephole_ = false;
+};
+
+Call one_direction(const std::string& cell, const nb::sequence& weights, nb::handle x, nb::handle h0,
+                   nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool reverse, int threads) {
+    Call call{.cell = cell_named(cell),
+              .batch_first = false,
+              .reverse = reverse,
+              .stacked = false,
+              .threads = threads};
+    call.weights.push_back(by_role(weights));
+    call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"};
+    call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
+    return call;
+}
+
+Call all_directions(const std::string& cell, const FlatWeights& flat, const nb::tuple& weights, nb::handle x,
+                    nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
+                    bool batch_first, int threads, bool bf16_products) {
+    Call call{.cell = cell_named(flat.has_peephole() ? cell + "_peephole" : cell),
+              .weights = flat.by_role(weights, Access::read),
+              .batch_first = batch_first,
+              .reverse = false,
+              .stacked = true,
+              .threads = threads,
+              .bf16_products = bf16_products};
+    call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"};
+    call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
+    return call;
+}
+
+Results results(nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve) {
+    return {{y, "y", Access::write},
+            {h_n, "h_n", Access::write},
+            {c_n, "c_n", Access::write},
+            {cell_states, "cell_states", Access::write},
+            {reserve, "reserve", Access::write}};
+}
+
+Gradients gradients(nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n,
+                    nb::handle d_cell_states, nb::handle d_x, nb::handle d_h0, nb::handle d_c0,
+                    std::vector<WeightArrays> d_weights) {
+    return {{reserve, "reserve"},
+            {d_y, "d_y"},
+            {d_h_n, "d_h_n"},
+            {d_c_n, "d_c_n"},
+            {d_cell_states, "d_cell_states"},
+            {d_x, "d_x", Access::write},
+            {d_h0, "d_h0", Access::write},
+            {d_c0, "d_c0", Access::write},
+            std::move(d_weights)};
+}
+
+// Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
+template <class T> nb::object empty_tensor(const Shape& shape) {
+    std::size_t count = 1;
+    for (const index size : shape) count *= static_cast<std::size_t>(size);
+    void* block = take_block(count * sizeof(T));
+    const nb::capsule owner(block, [](void* given) noexcept { give_back_block(given); });
+    const std::vector<std::size_t> sizes(shape.begin(), shape.end());
+    return nb::cast(nb::ndarray<nb::pytorch, T>(block, sizes.size(), sizes.data(), owner));
+}
+
+int checked_directions(int directions) {
+    if (directions == 1 || directions == 2) return directions;
+    throw std::invalid_argument("directions: expected 1 or 2, got " + std::to_string(directions));
 }
 
 }  // namespace
@@ -365,11 +443,26 @@ void by_dtype(const In& x, void (*f32)(Parameters...), void (*f64)(Parameters...
 NB_MODULE(_native, m) {
     m.doc() = "Penstock's kernels: raw arrays in, raw arrays out. Shapes: csrc/kernels.hpp.";
 
-    m.def("instruction_sets", &supported_sets, "The instruction sets this machine can run, best first.");
-    m.def("instruction_set", [] { return std::string(current_set().name); }, "The one in use.");
+    m.def("instruction_sets", &instruction_set_names,
+          "The instruction sets this machine can run, best first.");
+    m.def("instruction_set", &instruction_set, "The one in use.");
+    m.def("set_instruction_set", &set_instruction_set, "name"_a, "Use another one from the next call on.");
+    m.def("bf16_instruction_sets", &bf16_instruction_set_names,
+          "Those with products of bfloat16 that this machine can run, best first; often none.");
+    m.def("set_bf16_instruction_set", &set_bf16_instruction_set, "name"_a,
+          "Use another one of them from the next call on.");
+    m.def("smallest_block", [] { return smallest_block; }, "Bytes from which on `empty` is worth its while.");
     m.def(
-        "set_instruction_set", [](const std::string& name) { chosen_set = &named_set(name); }, "name"_a,
-        "Use another one from the next call on.");
+        "empty",
+        [](const Shape& shape, bool is_float64) {
+            return is_float64 ? empty_tensor<double>(shape) : empty_tensor<float>(shape);
+        },
+        "shape"_a, "is_float64"_a,
+        "An uninitialised tensor of torch, its memory kept for the next when it ends.");
+    m.def("kept_blocks", &kept_blocks, "Bytes that are kept and nobody uses.");
+    m.def("free_kept_blocks", &free_kept_blocks, "Give them back to the system.");
+    m.def("all_plain", &all_plain, "tensors"_a, "type"_a, "other_type"_a,
+          "Whether these are plain torch tensors of one dtype; False also where that takes a closer look.");
     m.def(
         "reserve_size",
         [](const std::string& cell, index rows, index hidden, index output, bool is_float64) {
@@ -382,12 +475,11 @@ NB_MODULE(_native, m) {
 
     m.def(
         "forward",
-        [](const std::string& cell, const InWeights& weights, const In& x, const Maybe<In>& h0,
-           const Maybe<In>& c0, const Maybe<Out>& y, const Maybe<Out>& h_n, const Maybe<Out>& c_n,
-           const Maybe<Out>& cell_states, const Maybe<Out>& reserve, const Maybe<In>& lengths,
-           const Maybe<In>& batch_sizes, bool reverse, int threads) {
-            by_dtype(x, forward<float>, forward<double>, cell_named(cell), weights, x, h0, c0, y, h_n, c_n,
-                     cell_states, reserve, lengths, batch_sizes, reverse, threads);
+        [](const std::string& cell, const nb::sequence& weights, nb::handle x, nb::handle h0, nb::handle c0,
+           nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve,
+           nb::handle lengths, nb::handle batch_sizes, bool reverse, int threads) {
+            by_dtype(one_direction(cell, weights, x, h0, c0, lengths, batch_sizes, reverse, threads),
+                     results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<double>);
         },
         nb::kw_only(), "cell"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
         "c_n"_a.none(), "cell_states"_a.none(), "reserve"_a.none(), "lengths"_a.none(),
@@ -396,20 +488,55 @@ NB_MODULE(_native, m) {
 
     m.def(
         "backward",
-        [](const std::string& cell, const InWeights& weights, const In& x, const Maybe<In>& h0,
-           const Maybe<In>& c0, const In& reserve, const Maybe<In>& d_y, const Maybe<In>& d_h_n,
-           const Maybe<In>& d_c_n, const Maybe<In>& d_cell_states, const Maybe<Out>& d_x,
-           const Maybe<Out>& d_h0, const Maybe<Out>& d_c0, const OutWeights& d_weights,
-           const Maybe<In>& lengths, const Maybe<In>& batch_sizes, bool reverse, int threads) {
-            by_dtype(x, backward<float>, backward<double>, cell_named(cell), weights, x, h0, c0, reserve, d_y,
-                     d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0, d_weights, lengths, batch_sizes, reverse,
-                     threads);
+        [](const std::string& cell, const nb::sequence& weights, nb::handle x, nb::handle h0, nb::handle c0,
+           nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n, nb::handle d_cell_states,
+           nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::sequence& d_weights,
+           nb::handle lengths, nb::handle batch_sizes, bool reverse, int threads) {
+            by_dtype(one_direction(cell, weights, x, h0, c0, lengths, batch_sizes, reverse, threads),
+                     gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
+                               {by_role(d_weights, Access::write)}),
+                     backward<float>, backward<double>);
         },
         nb::kw_only(), "cell"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "reserve"_a,
         "d_y"_a.none(), "d_h_n"_a.none(), "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(),
         "d_h0"_a.none(), "d_c0"_a.none(), "d_weights"_a, "lengths"_a.none(), "batch_sizes"_a.none(),
         "reverse"_a, "threads"_a,
         "Gradients of one layer, one direction, into d_x, d_h0, d_c0 and d_weights.");
+
+    m.def(
+        "layer_forward",
+        [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
+           nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
+           nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve,
+           bool bf16_products) {
+            const FlatWeights flat(weights, checked_directions(directions));
+            by_dtype(all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first,
+                                    threads, bf16_products),
+                     results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<double>);
+        },
+        "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
+        "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "y"_a, "h_n"_a, "c_n"_a.none(),
+        "cell_states"_a.none(), "reserve"_a.none(), "bf16_products"_a = false,
+        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve.");
+
+    m.def(
+        "layer_backward",
+        [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
+           nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
+           nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n, nb::handle d_cell_states,
+           nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::tuple& d_weights, bool bf16_products) {
+            const FlatWeights flat(weights, checked_directions(directions));
+            by_dtype(all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first,
+                                    threads, bf16_products),
+                     gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
+                               flat.by_role(d_weights, Access::write)),
+                     backward<float>, backward<double>);
+        },
+        "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
+        "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(),
+        "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(), "d_h0"_a.none(), "d_c0"_a.none(),
+        "d_weights"_a, "bf16_products"_a = false,
+        "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
 }
 
 }  // namespace penstock

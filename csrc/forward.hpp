@@ -9,14 +9,14 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-template <class C, class T> struct ForwardPlan {
+template <class C, class T, class P> struct ForwardPlan {
     using S = Sizes<C, T>;
     const ForwardArguments<T>& p;
     S sizes;
     bool direct;  // few rows: products with the weights as they are
     bool h_in_y;  // nothing is kept and a row of y is as wide as a state: h lives there
-    GateWeights<C, T> input, recurrent;
-    GateWeights<C, T> candidate;      // for reset_before
+    GateWeights<C, T, P> input, recurrent;
+    GateWeights<C, T, P> candidate;   // for reset_before
     T *projection, *bias, *peephole;  // packed
     States<T> h0, c0;
     T *gates, *h, *c;  // of every pair (in the reserve), or of a chunk, of two steps and of one
@@ -24,12 +24,13 @@ template <class C, class T> struct ForwardPlan {
     // Tables of rows, for each thread:
     const T **x_rows, **h_rows, **old_c_rows, **reset_rows;
     T **c_rows, **new_h_rows, **new_c_rows, **out_rows;
-    index scratch;  // rows a thread's tables have
+    bf16 *rounded_x, *rounded_h;  // rows of A where products are rounded, for each thread
+    index scratch;                // rows a thread's tables have
 
     ForwardPlan(Arena& arena, const ForwardArguments<T>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
-          direct(p_.layout.rows <= direct_rows),
+          direct(p_.layout.rows <= direct_rows && !rounds<P>),
           h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
           input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct),
           recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
@@ -44,7 +45,7 @@ template <class C, class T> struct ForwardPlan {
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
         full = arena.take<T>(projected ? batch * sizes.units : 0);
         reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
-        scratch = batch + chunk_rows;
+        scratch = batch + chunk_rows + tile_edge;
         if (p.reserve) {
             gates = p.reserve;
             c = gates + p.layout.rows * sizes.gates;
@@ -54,6 +55,8 @@ template <class C, class T> struct ForwardPlan {
             c = arena.take<T>(batch * sizes.cell_states);
             h = arena.take<T>(h_in_y ? 0 : 2 * batch * sizes.outputs);
         }
+        rounded_x = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(sizes.input) : 0);
+        rounded_h = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(widest_state()) : 0);
         x_rows = arena.take<const T*>(p.threads * scratch);
         h_rows = arena.take<const T*>(p.threads * scratch);
         old_c_rows = arena.take<const T*>(p.threads * scratch);
@@ -64,6 +67,7 @@ template <class C, class T> struct ForwardPlan {
         out_rows = arena.take<T*>(p.threads * scratch);
     }
 
+    index widest_state() const { return max(sizes.output, C::reset_before ? sizes.hidden : 0); }
     static constexpr Span candidate_span() {
         if constexpr (C::reset_before) return C::candidate;
         else return {0, 0};
@@ -102,9 +106,9 @@ template <class C, class T> struct ForwardPlan {
 };
 
 // One thread's share, over all steps.
-template <class C, class T> class ForwardPass {
+template <class C, class T, class P> class ForwardPass {
   public:
-    ForwardPass(const ForwardPlan<C, T>& plan, const Team& team)
+    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team)
         : ForwardPass(plan, team,
                       share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
 
@@ -127,7 +131,7 @@ template <class C, class T> class ForwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    ForwardPass(const ForwardPlan<C, T>& plan, const Team& team, const Share& share)
+    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -138,6 +142,8 @@ template <class C, class T> class ForwardPass {
           last_group_(units_.end(sizes_.groups())),
           own_gates_(plan.gates +
                      (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
+          rounded_x_(plan.rounded_x + team.thread * plan.scratch * padded_depth(plan.sizes.input)),
+          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.widest_state())),
           x_rows_(plan.x_rows + team.thread * plan.scratch),
           h_rows_(plan.h_rows + team.thread * plan.scratch),
           old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
@@ -165,6 +171,7 @@ template <class C, class T> class ForwardPass {
     index collect(const Step& step, index pair) {
         const index rows = running(step.rows);
         for (index i = 0; i < rows; ++i) x_rows_[pair + i] = p_.x.at(p_.layout, step.time, begin_ + i);
+        round(x_rows_ + pair, rows, sizes_.input, rounded_x_ + pair * padded_depth(sizes_.input));
         return rows;
     }
 
@@ -182,12 +189,13 @@ template <class C, class T> class ForwardPass {
                 for (index i = 0; i < running(step.rows); ++i)
                     c_rows_[pair++] = gates.group(sizes_, g, begin_ + i);
             }
-            input_product(g, x_rows_, pairs);
+            input_product(g, 0, pairs);
         }
     }
 
-    void input_product(index g, const T* const* x_rows, index rows) {
-        product(g, plan_.input, x_rows, rows, plan_.bias + g * S::group * S::unit_gates);
+    void input_product(index g, index pair, index rows) {
+        const Rows x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
+        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
             const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
@@ -195,24 +203,48 @@ template <class C, class T> class ForwardPass {
         }
     }
 
-    // c_rows (+)= a_rows * W^T, for one group of units; from a bias, or on top of what is there.
-    void product(index g, const GateWeights<C, T>& weights, const T* const* a_rows, index rows,
-                 const T* bias) {
-        if (plan_.direct) return direct_product(g, weights, a_rows, rows, bias);
-        const index width = sizes_.group_panels(g) * weights.span.count;
-        multiply<T>({.a = a_rows,
-                     .depth = {weights.depth},
-                     .b = weights.group(sizes_, g),
-                     .width = width,
-                     .c = c_rows_,
-                     .c_offset = weights.span.begin * panel,
-                     .columns = width * panel,
-                     .bias = bias ? bias + weights.span.begin * panel : nullptr,
-                     .accumulate = bias == nullptr},
-                    rows);
+    // Rows of A: where they are, and where they are rounded for the products that want them so.
+    struct Rows {
+        const T* const* rows;
+        const bf16* rounded;
+    };
+    void round([[maybe_unused]] const T* const* rows, [[maybe_unused]] index count,
+               [[maybe_unused]] index depth, [[maybe_unused]] bf16* to) const {
+        if constexpr (rounds<P>)
+            for (index i = 0; i < count; ++i) round_row(to + i * padded_depth(depth), rows[i], depth);
     }
 
-    void direct_product(index g, const GateWeights<C, T>& weights, const T* const* a_rows, index rows,
+    // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
+    void product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows, const T* bias) {
+        if (plan_.direct) return direct_product(g, weights, a.rows, rows, bias);
+        const index width = sizes_.group_panels(g) * weights.span.count;
+        const T* from = bias ? bias + weights.span.begin * panel : nullptr;
+        if constexpr (rounds<P>)
+            multiply({.a = a.rounded,
+                      .a_stride = padded_depth(weights.depth),
+                      .depth = padded_depth(weights.depth),
+                      .b = weights.group(sizes_, g),
+                      .width = width,
+                      .c = c_rows_,
+                      .c_offset = weights.span.begin * panel,
+                      .columns = width * panel,
+                      .bias = from,
+                      .accumulate = bias == nullptr},
+                     rows);
+        else
+            multiply<T>({.a = a.rows,
+                         .depth = {weights.depth},
+                         .b = weights.group(sizes_, g),
+                         .width = width,
+                         .c = c_rows_,
+                         .c_offset = weights.span.begin * panel,
+                         .columns = width * panel,
+                         .bias = from,
+                         .accumulate = bias == nullptr},
+                        rows);
+    }
+
+    void direct_product(index g, const GateWeights<C, T, P>& weights, const T* const* a_rows, index rows,
                         const T* bias) {
         constexpr index lanes = Simd<T>::lanes;
         for (index q = 0; q < sizes_.group_panels(g); ++q)
@@ -233,21 +265,23 @@ template <class C, class T> class ForwardPass {
         const index rows = running(step.rows);
         const Gates<C, T> gates = gates_of(step, pair);
         find_rows(step, rows);
+        round(h_rows_, rows, sizes_.output, rounded_h_);
         // With few rows the products of all groups come first: more blocks for the cell to work on in turns.
         const index together = rows < tile_rows ? last_group_ - first_group_ : 1;
         for (index g = first_group_; g < last_group_; g += together) {
             for (index each = g; each < g + together; ++each) {
                 for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, each, begin_ + i);
-                if (!hoisted) input_product(each, x_rows_ + pair, rows);
-                product(each, plan_.recurrent, h_rows_, rows, nullptr);
+                if (!hoisted) input_product(each, pair, rows);
+                product(each, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr);
             }
             pointwise(gates, g, g + together, rows,
                       [](const auto& blocks) { C::template forward<T>(blocks); });
         }
+        if constexpr (C::reset_before) round(reset_rows_, rows, sizes_.hidden, rounded_h_);
         if constexpr (C::reset_before)
             for (index g = first_group_; g < last_group_; ++g) {
                 for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
-                product(g, plan_.candidate, reset_rows_, rows, nullptr);
+                product(g, plan_.candidate, {reset_rows_, rounded_h_}, rows, nullptr);
                 pointwise(gates, g, g + 1, rows,
                           [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
             }
@@ -349,21 +383,23 @@ template <class C, class T> class ForwardPass {
         }
     }
 
-    const ForwardPlan<C, T>& plan_;
+    const ForwardPlan<C, T, P>& plan_;
     const ForwardArguments<T>& p_;
     const S& sizes_;
     const index begin_, end_;
     const Team units_;
     const index first_group_, last_group_;
     T* const own_gates_;
+    bf16 *const rounded_x_, *const rounded_h_;
     const T **x_rows_, **h_rows_, **old_c_rows_, **reset_rows_;
     T **c_rows_, **new_h_rows_, **new_c_rows_, **out_rows_;
 };
 
-template <class C, class T> void forward_share(ForwardPlan<C, T>& plan, const Team& team) {
+template <class C, class T, class P> void forward_share(ForwardPlan<C, T, P>& plan, const Team& team) {
+    [[maybe_unused]] const TilesFor<P> tiles;
     plan.pack(team);
     team.wait();
-    ForwardPass<C, T>(plan, team).run();
+    ForwardPass<C, T, P>(plan, team).run();
 }
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -10,6 +10,10 @@
 
 #include "simd.hpp"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace penstock::PENSTOCK_ISA {
 
 #if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)

@@ -7,9 +7,9 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-template <class C, class T> class ChunkGradients {
+template <class C, class T, class P> class ChunkGradients {
   public:
-    ChunkGradients(const BackwardPlan<C, T>& plan, const Team& team, index pairs, bool first)
+    ChunkGradients(const BackwardPlan<C, T, P>& plan, const Team& team, index pairs, bool first)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -30,29 +30,47 @@ template <class C, class T> class ChunkGradients {
     static constexpr index panel = panel_width<T>;
 
     void input_gradient() {
-        const Depth depth = plan_.depth_of(C::input);
-        const index begin = team_.begin(pairs_);
-        for (index group = 0; group < plan_.inputs.groups(); ++group)
-            multiply<T>({.a = plan_.gate_rows + begin,
-                         .a_offset = C::input.begin * panel,
-                         .depth = depth,
-                         .b = plan_.input + plan_.inputs.begin(group) * depth.total(),
-                         .width = plan_.inputs.width(group),
-                         .c = plan_.d_x_rows + begin,
-                         .c_offset = plan_.inputs.begin(group),
-                         .columns = plan_.inputs.valid(group)},
-                        team_.end(pairs_) - begin);
+        const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
+        for (index group = 0; group < plan_.inputs.groups(); ++group) {
+            const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
+            if constexpr (rounds<P>)
+                multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
+                          .a_stride = plan_.rounded_stride(),
+                          .depth = padded_depth(sizes_.gates),
+                          .b = plan_.input + offset * padded_depth(sizes_.gates),
+                          .width = plan_.inputs.width(group),
+                          .c = plan_.d_x_rows + begin,
+                          .c_offset = offset,
+                          .columns = columns},
+                         rows);
+            else
+                multiply<T>({.a = plan_.gate_rows + begin,
+                             .a_offset = C::input.begin * panel,
+                             .depth = plan_.depth_of(C::input),
+                             .b = plan_.input + offset * plan_.depth_of(C::input).total(),
+                             .width = plan_.inputs.width(group),
+                             .c = plan_.d_x_rows + begin,
+                             .c_offset = offset,
+                             .columns = columns},
+                            rows);
+        }
     }
 
     void weight_gradients(index q) {
-        const Weights<T>& d = p_.d_weights;
+        const Weights<T>& d = plan_.sums;
         for (index slot = 0; slot < C::slots; ++slot) {
             bias(q, slot, C::input_gate, d.bias_ih);
             bias(q, slot, C::recurrent_gate, d.bias_hh);
             if (d.peephole) peephole(q, slot);
         }
-        matrix(q, C::input, C::input_gate, plan_.x_packed, plan_.inputs, d.ih);
-        matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed, sizes_.states(), d.hh);
+        if constexpr (rounds<P>) {
+            round_columns(q);
+            rounded_matrix(q, C::input_gate, plan_.x_packed, plan_.inputs, d.ih);
+            rounded_matrix(q, C::recurrent_gate, plan_.h_packed, sizes_.states(), d.hh);
+        } else {
+            matrix(q, C::input, C::input_gate, plan_.x_packed, plan_.inputs, d.ih);
+            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed, sizes_.states(), d.hh);
+        }
         if constexpr (C::reset_before)
             matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed, plan_.hidden, d.hh);
     }
@@ -72,6 +90,41 @@ template <class C, class T> class ChunkGradients {
         sum(rows, {pairs_, 1, 0, S::unit_gates}, packed, columns);
     }
 
+    bf16* columns_of_thread() const {
+        return plan_.rounded_columns + team_.thread * S::unit_gates * padded_depth(plan_.capacity);
+    }
+    void round_columns([[maybe_unused]] index q) {
+        if constexpr (rounds<P>) {
+            const index depth = padded_depth(pairs_);
+            for (index first = 0; first < S::unit_gates; first += panel)
+                for (index pair = 0; pair < depth; pair += depth_unit)
+                    round_transposed(columns_of_thread() + first * depth + pair, depth,
+                                     gates_of(q) + pair * S::unit_gates + first, S::unit_gates,
+                                     pairs_ - pair);
+        }
+    }
+    void rounded_matrix(index q, const int* gate, const P* packed, Columns<T> columns, T* out) {
+        if (!out) return;
+        for (index row = 0; row < S::unit_gates; ++row) {
+            const index slot = row / panel, lane = row % panel;
+            const bool wanted = gate[slot] >= 0 && lane < units_of(q);
+            out_rows_[row] =
+                wanted ? out + (gate[slot] * sizes_.hidden + q * panel + lane) * columns.columns : nullptr;
+        }
+        if constexpr (rounds<P>)
+            for (index group = 0; group < columns.groups(); ++group)
+                multiply({.a = columns_of_thread(),
+                          .a_stride = padded_depth(pairs_),
+                          .depth = padded_depth(pairs_),
+                          .b = packed + columns.begin(group) * padded_depth(plan_.capacity),
+                          .width = columns.width(group),
+                          .c = out_rows_,
+                          .c_offset = columns.begin(group),
+                          .columns = columns.valid(group),
+                          .accumulate = !first_},
+                         S::unit_gates);
+    }
+
     // (R, H): d_projected^T * full, by panels of R.
     void projection() {
         const index panels = divide_up(sizes_.output, panel);
@@ -79,7 +132,7 @@ template <class C, class T> class ChunkGradients {
             const index rows = min(panel, sizes_.output - q * panel);
             for (index j = 0; j < rows; ++j) {
                 a_rows_[j] = plan_.d_projected + q * panel + j;
-                out_rows_[j] = p_.d_weights.projection + (q * panel + j) * sizes_.hidden;
+                out_rows_[j] = plan_.sums.projection + (q * panel + j) * sizes_.hidden;
             }
             sum(rows, {pairs_, 1, 0, sizes_.outputs}, plan_.full_packed, plan_.hidden);
         }
@@ -112,7 +165,7 @@ template <class C, class T> class ChunkGradients {
         if (which < 0) return;
         const T* const* seen = which == 2 ? plan_.c_rows : plan_.c_prev_rows;
         const T* d_gates = gates_of(q) + slot * panel;
-        sum_pairs(p_.d_weights.peephole + which * sizes_.hidden + q * panel, units_of(q),
+        sum_pairs(plan_.sums.peephole + which * sizes_.hidden + q * panel, units_of(q),
                   [&](index pair, index part) {
                       return load(d_gates + pair * S::unit_gates + part) *
                              load(seen[pair] + q * panel + part);
@@ -136,7 +189,7 @@ template <class C, class T> class ChunkGradients {
         }
     }
 
-    const BackwardPlan<C, T>& plan_;
+    const BackwardPlan<C, T, P>& plan_;
     const BackwardArguments<T>& p_;
     const S& sizes_;
     const Team team_;
@@ -146,14 +199,37 @@ template <class C, class T> class ChunkGradients {
     T** out_rows_;
 };
 
-template <class C, class T> void backward_share(BackwardPlan<C, T>& plan, const Team& team) {
+// The pairs of a chunk packed two by two, where products are rounded.
+template <class C, class T, class P>
+void pack_pairs([[maybe_unused]] const BackwardPlan<C, T, P>& plan, [[maybe_unused]] index pairs,
+                [[maybe_unused]] const Team& team) {
+    if constexpr (rounds<P>) {
+        const auto pack = [&](bf16* packed, Columns<T> shape, const T* const* rows) {
+            const auto row = [&](index k, index begin) { return k < pairs ? rows[k] + begin : nullptr; };
+            for (index group = 0; group < shape.groups(); ++group) {
+                const index width = shape.width(group) * panel_width<T>, begin = shape.begin(group);
+                bf16* to = packed + begin * padded_depth(plan.capacity);
+                const index twos = padded_depth(pairs) / 2;
+                for (index k = team.begin(twos); k < team.end(twos); ++k)
+                    pack_pair(to + k * 2 * width, row(2 * k, begin), row(2 * k + 1, begin),
+                              shape.valid(group), width);
+            }
+        };
+        if (plan.p.d_weights.ih) pack(plan.x_packed, plan.inputs, plan.x_rows);
+        if (plan.p.d_weights.hh) pack(plan.h_packed, plan.sizes.states(), plan.h_rows);
+        team.wait();
+    }
+}
+
+template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& plan, const Team& team) {
+    [[maybe_unused]] const TilesFor<P> tiles;
     const Layout& layout = plan.p.layout;
     plan.pack(team);
-    BackwardPass<C, T> pass(plan, team);
+    BackwardPass<C, T, P> pass(plan, team);
     pass.start();
     team.wait();
     index s = layout.steps - 1;
-    for (bool first = true; first || s >= 0; first = false) {
+    for (index chunk = 0; chunk == 0 || s >= 0; ++chunk) {
         index pairs = 0;
         while (s >= 0) {
             const Step step = step_of(layout, plan.p.reverse, s);
@@ -163,13 +239,20 @@ template <class C, class T> void backward_share(BackwardPlan<C, T>& plan, const 
             --s;
         }
         team.wait();
-        ChunkGradients<C, T>(plan, team, pairs, first).run();
+        pack_pairs(plan, pairs, team);
+        const index place = plan.folds ? chunk % folded_chunks : chunk;
+        ChunkGradients<C, T, P>(plan, team, pairs, place == 0).run();
         team.wait();
+        if (plan.folds && (place == folded_chunks - 1 || s < 0)) {
+            plan.fold(chunk < folded_chunks, team);
+            team.wait();
+        }
     }
 }
 
 // The gradient of the input from this direction, on top of what is there.
-template <class C, class T> void add_input_gradient(const BackwardPlan<C, T>& plan, const Team& team) {
+template <class C, class T, class P> void add_input_gradient(const BackwardPlan<C, T, P>& plan,
+                                                             const Team& team) {
     const Layout& layout = plan.p.layout;
     if (!plan.p.d_x.data || !plan.p.add_to_d_x) return;
     for (index t = team.begin(layout.steps); t < team.end(layout.steps); ++t)

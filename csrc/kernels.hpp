@@ -1,7 +1,7 @@
 // What the kernels of every instruction set are called with: plain structs of raw pointers.
 //
-// One call is one layer in one direction. T time steps, B batch rows, D input size, H hidden size,
-// R output size (the projected size, or H), G gates.
+// One call is one layer, with one struct of arguments for each of its directions. T time steps, B batch rows,
+// D input size, H hidden size, R output size (the projected size, or H), G gates.
 #pragma once
 
 #include <cstddef>
@@ -93,6 +93,7 @@ enum Cell { rnn_tanh, rnn_relu, lstm, lstm_peephole, gru, gru_reset_before, cell
 struct Kernels {
     const char* name;
     Kernel<float> f32[cells];
+    Kernel<float> bf16[cells];  // float32 with products of bfloat16; a cell without them has nullptr
     Kernel<double> f64[cells];
 };
 

@@ -1,6 +1,7 @@
 // Weights as the products take them. Packing is shared out: a team packs groups side by side.
 #pragma once
 
+#include "bf16.hpp"
 #include "sizes.hpp"
 
 namespace penstock::PENSTOCK_ISA {
@@ -29,13 +30,26 @@ void pack_panel(T* packed, index width, const T* rows, index stride, index depth
     }
 }
 
+// Operands of the products: T itself, or T rounded to bf16.
+template <class P> constexpr bool rounds = same<P, bf16>;
+template <class P> PENSTOCK_INLINE index operand_depth(index depth) {
+    return rounds<P> ? padded_depth(depth) : depth;
+}
+#if defined(__AVX512BF16__)
+template <class P> struct TilesFor {};
+template <> struct TilesFor<bf16> : Tiles {};
+#else
+template <class P> struct TilesFor {};
+#endif
+template <class P> constexpr index values_a_column = rounds<P> ? 2 : 1;  // of B, in one row of what is packed
+
 // A matrix of gates (G*H, depth), for A * W^T: `span` of group after group, depth x (panels * span.count).
-template <class C, class T> struct GateWeights {
+template <class C, class T, class P> struct GateWeights {
     const T* matrix;
     index depth;
     Span span;
     const int* gate;
-    T* packed;
+    P* packed;
 
     GateWeights(Arena& arena, const T* matrix_, index depth_, Span span_, const int* gate_,
                 const Sizes<C, T>& sizes, bool direct)
@@ -43,23 +57,25 @@ template <class C, class T> struct GateWeights {
           depth(depth_),
           span(span_),
           gate(gate_),
-          packed(direct ? nullptr : arena.take<T>(sizes.units * span.count * depth)) {}
+          packed(direct ? nullptr : arena.take<P>(sizes.units * span.count * operand_depth<P>(depth))) {}
 
     // Rows of the matrix: those of a panel of units in one slot.
     const T* rows(const Sizes<C, T>& sizes, index q, index slot) const {
         return matrix + (gate[slot] * sizes.hidden + q * sizes.panel) * depth;
     }
-    T* group(const Sizes<C, T>& sizes, index g) const {
-        return packed + g * sizes.group * span.count * sizes.panel * depth;
+    P* group(const Sizes<C, T>& sizes, index g) const {
+        return packed + g * sizes.group * span.count * sizes.panel * operand_depth<P>(depth);
     }
 
     void pack(const Sizes<C, T>& sizes, const Team& team) const {
         for (index g = team.begin(sizes.groups()); g < team.end(sizes.groups()); ++g) {
             const index width = sizes.group_panels(g) * span.count * sizes.panel;
-            T* to = group(sizes, g);
+            P* to = group(sizes, g);
             for (index q = g * sizes.group; q < g * sizes.group + sizes.group_panels(g); ++q)
-                for (index slot = span.begin; slot < span.begin + span.count; ++slot, to += sizes.panel)
+                for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
                     pack_panel(to, width, rows(sizes, q, slot), depth, depth, sizes.hidden - q * sizes.panel);
+                    to += sizes.panel * values_a_column<P>;
+                }
         }
     }
 };
@@ -84,6 +100,28 @@ void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span sp
                 to += (panel - valid) * width;
             }
     }
+}
+
+// The same, rounded: every slot has its rows, zeros where `span` does not reach, so that a pair's gates are
+// one row of A.
+template <class C, class T>
+void pack_gates_transposed(bf16* packed, const T* matrix, Columns<T> shape, Span span, const int* gate,
+                           const Sizes<C, T>& sizes, const Team& team) {
+#if defined(__AVX512BF16__)
+    constexpr index panel = panel_width<T>;
+    const index depth = padded_depth(sizes.gates);
+    const auto row = [&](index k, index begin) -> const T* {
+        const index q = k / sizes.unit_gates, slot = k / panel % C::slots, unit = q * panel + k % panel;
+        const bool reached = slot >= span.begin && slot < span.begin + span.count && unit < sizes.hidden;
+        return reached ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns + begin : nullptr;
+    };
+    for (index group = team.begin(shape.groups()); group < team.end(shape.groups()); ++group) {
+        const index width = shape.width(group) * panel, begin = shape.begin(group);
+        bf16* to = packed + begin * depth;
+        for (index k = 0; k < depth; k += 2, to += 2 * width)
+            pack_pair(to, row(k, begin), row(k + 1, begin), shape.valid(group), width);
+    }
+#endif
 }
 
 // A matrix (rows, columns) for A * W.

@@ -41,9 +41,9 @@ void with_plans(const Arguments* directions, int count, int threads, Use use) {
     use(plans);
 }
 
-template <class C, class T> void forward(const ForwardArguments<T>* directions, int count) {
+template <class C, class T, class P> void forward(const ForwardArguments<T>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
-    with_plans<ForwardPlan<C, T>>(directions, count, threads, [&](auto plans) {
+    with_plans<ForwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
             run_directions(plans, count, team,
                            [](auto& plan, const Team& part) { forward_share(plan, part); });
@@ -51,9 +51,9 @@ template <class C, class T> void forward(const ForwardArguments<T>* directions, 
     });
 }
 
-template <class C, class T> void backward(const BackwardArguments<T>* directions, int count) {
+template <class C, class T, class P> void backward(const BackwardArguments<T>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
-    with_plans<BackwardPlan<C, T>>(directions, count, threads, [&](auto plans) {
+    with_plans<BackwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
             run_directions(plans, count, team,
                            [](auto& plan, const Team& part) { backward_share(plan, part); });
@@ -63,9 +63,10 @@ template <class C, class T> void backward(const BackwardArguments<T>* directions
     });
 }
 
-template <class C, class T> constexpr Kernel<T> kernel() {
+// P: what the operands of the products are rounded to; T itself, or bf16.
+template <class C, class T, class P = T> constexpr Kernel<T> kernel() {
     return {
-        forward<C, T>, backward<C, T>,
+        forward<C, T, P>, backward<C, T, P>,
         [](index rows, index hidden, index output) { return Sizes<C, T>{0, hidden, output}.reserve(rows); },
         C::gates, C::has_cell_state};
 }

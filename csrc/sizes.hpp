@@ -10,11 +10,11 @@
 namespace penstock::PENSTOCK_ISA {
 
 constexpr index chunk_rows = 96;  // (step, row) pairs of an input product hoisted out of the recurrence
-constexpr index gradient_chunk =
-    256;                           // pairs whose gradients are kept before they are summed into the weights'
-constexpr index direct_rows = 16;  // up to so many pairs, packing the weights costs more than it saves
-constexpr index share_of_work = 1 << 17;         // multiply-adds that are worth a thread
-constexpr index share_of_step = 1 << 15;         // the same between two barriers
+constexpr index gradient_chunk = 1 << 18;  // gate gradients kept before they are summed into the weights'
+constexpr index folded_chunks = 32;        // chunks summed on their own where there are many more
+constexpr index direct_rows = 16;         // up to so many pairs, packing the weights costs more than it saves
+constexpr index share_of_work = 1 << 17;  // multiply-adds that are worth a thread
+constexpr index share_of_step = 1 << 15;  // the same between two barriers
 constexpr std::size_t cached_weights = 2 << 20;  // bytes of weights that fit a core's own cache
 
 // Hands out slices of one block of memory. Planned twice: over no memory to learn the size, then for real.

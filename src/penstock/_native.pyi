@@ -15,6 +15,27 @@ def instruction_set() -> str:
 def set_instruction_set(name: str) -> None:
     """Use another one from the next call on."""
 
+def bf16_instruction_sets() -> list[str]:
+    """Those with products of bfloat16 that this machine can run, best first; often none."""
+
+def set_bf16_instruction_set(name: str) -> None:
+    """Use another one of them from the next call on."""
+
+def smallest_block() -> int:
+    """Bytes from which on `empty` is worth its while."""
+
+def empty(shape: Sequence[int], is_float64: bool) -> Array:
+    """An uninitialised tensor of torch, its memory kept for the next when it ends."""
+
+def kept_blocks() -> int:
+    """Bytes that are kept and nobody uses."""
+
+def free_kept_blocks() -> None:
+    """Give them back to the system."""
+
+def all_plain(tensors: tuple[Array | None, ...], type: type, other_type: type) -> bool:
+    """Whether these are plain torch tensors of one dtype; False also where that takes a closer look."""
+
 def reserve_size(cell: str, rows: int, hidden: int, output: int, is_float64: bool) -> int:
     """Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs."""
 
@@ -59,3 +80,47 @@ def backward(
     threads: int,
 ) -> None:
     """Gradients of one layer, one direction, into d_x, d_h0, d_c0 and d_weights."""
+
+def layer_forward(
+    cell: str,
+    directions: int,
+    weights: tuple[Array, ...],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    lengths: Array | None,
+    batch_sizes: Array | None,
+    batch_first: bool,
+    threads: int,
+    y: Array,
+    h_n: Array,
+    c_n: Array | None,
+    cell_states: Array | None,
+    reserve: Array | None,
+    bf16_products: bool = False,
+) -> None:
+    """One layer in all its directions, into y, h_n, c_n, cell_states and reserve."""
+
+def layer_backward(
+    cell: str,
+    directions: int,
+    weights: tuple[Array, ...],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    lengths: Array | None,
+    batch_sizes: Array | None,
+    batch_first: bool,
+    threads: int,
+    reserve: Array,
+    d_y: Array | None,
+    d_h_n: Array | None,
+    d_c_n: Array | None,
+    d_cell_states: Array | None,
+    d_x: Array | None,
+    d_h0: Array | None,
+    d_c0: Array | None,
+    d_weights: tuple[Array | None, ...],
+    bf16_products: bool = False,
+) -> None:
+    """Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights."""

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import penstock.nn
 from penstock.cells import CELLS, unroll
+from penstock.ops.reference import directions
 
 STOCK = [
     ("RNN", {}),
@@ -158,7 +159,7 @@ def test_cell_states_of_every_step(options: dict, packed: bool) -> None:
             torch.testing.assert_close(c[length - 1, row, :9], c_n[2 * k, row])
             torch.testing.assert_close(c[0, row, 9:], c_n[2 * k + 1, row])
             assert not c[length:, row].any()
-    weights = layer._weights()[0][0]
+    weights = directions(layer._weights()[0], 2)[0]
     zeros = (torch.zeros(3, weights.weight_hh.shape[1]).double(), torch.zeros(3, 9).double())
     _, _, expected = unroll(CELLS["lstm"], x, zeros, weights, torch.tensor(lengths))
     torch.testing.assert_close(cells[0][..., :9], expected)
@@ -353,3 +354,90 @@ def test_wrong_options() -> None:
         penstock.nn.GRU(2, 3)(packed, lengths=[2])
     with pytest.raises(ValueError, match="hidden_size must be greater than zero"):
         penstock.nn.GRU(2, 0)
+
+
+@pytest.mark.parametrize(("name", "options"), [*STOCK, *EXTRA], ids=str)
+def test_gradient_penalty_through_a_stack(name: str, options: dict) -> None:
+    """Against torch's own second derivatives where torch has the cell, otherwise numerically."""
+    layer = getattr(penstock.nn, name)(3, 5, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
+    x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def penalty(module: nn.Module, parameters: list[Tensor]) -> tuple[Tensor, ...]:
+        (g,) = torch.autograd.grad(module(x)[0].sin().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), [x, *parameters])
+
+    ours = penalty(layer, list(layer.parameters()))
+    if (name, options) in STOCK:
+        theirs = getattr(nn, name)(3, 5, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
+        theirs.load_state_dict(layer.state_dict())
+        assert_same(ours, penalty(theirs, list(theirs.parameters())))
+    torch.autograd.gradgradcheck(lambda x: layer(x, lengths=[3, 1])[0], x, fast_mode=True)
+
+
+def test_gradient_penalty_of_a_packed_sequence() -> None:
+    layer = penstock.nn.LSTM(3, 5, num_layers=2, bidirectional=True, dtype=torch.float64)
+
+    def outputs(x: Tensor) -> list[Tensor]:
+        y, final = layer(pack_padded_sequence(x, [1, 3], enforce_sorted=False))
+        return flat([y.data, final])
+
+    x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradgradcheck(outputs, x, fast_mode=True)
+
+
+@pytest.mark.parametrize(("name", "options"), [STOCK[0], STOCK[3], STOCK[5], *EXTRA], ids=str)
+def test_per_sample_gradients_and_ensembles(name: str, options: dict) -> None:
+    layers = [
+        getattr(penstock.nn, name)(3, 5, num_layers=2, batch_first=True, dtype=torch.float64, **options)
+        for _ in range(3)
+    ]
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(layers[0], parameters, (x,))[0].square().sum()
+
+    own = {n: p.detach() for n, p in layers[0].named_parameters()}
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(own, samples[:, None])
+    for k, sample in enumerate(samples):
+        gradients = torch.autograd.grad(
+            layers[0](sample[None])[0].square().sum(), list(layers[0].parameters())
+        )
+        assert_same([g[k] for g in each.values()], gradients)
+    ensemble, _ = torch.func.stack_module_state(layers)  # type: ignore[arg-type]
+    together = torch.func.vmap(loss, (0, None))(ensemble, samples)
+    assert_same(together, torch.stack([m(samples)[0].square().sum() for m in layers]))
+
+
+def test_backward_in_eval_mode() -> None:
+    layer = penstock.nn.GRU(3, 4, num_layers=2, dropout=0.5, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    layer.eval()
+    layer(x)[0].sum().backward()
+    theirs = nn.GRU(3, 4, num_layers=2, dropout=0.5, dtype=torch.float64).eval()
+    theirs.load_state_dict(layer.state_dict())
+    expected = torch.autograd.grad(theirs(x)[0].sum(), [x, *theirs.parameters()])
+    assert_same([x.grad, *(p.grad for p in layer.parameters())], expected)
+
+
+def test_frozen_weights_get_no_gradient() -> None:
+    layer = penstock.nn.LSTM(3, 4, bidirectional=True)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    layer.requires_grad_(False)
+    layer(x)[0].sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, expected)
+    assert all(p.grad is None for p in layer.parameters())
+    assert not layer(x.detach())[0].requires_grad
+
+
+def test_attributes_that_stand_in_for_parameters() -> None:
+    """As torch.nn.parallel's replicas have them, and libraries that compute a weight before each call."""
+    layer = penstock.nn.GRU(3, 4)
+    x = torch.randn(5, 2, 3)
+    expected = copy.deepcopy(layer)
+    expected.weight_hh_l0.data.mul_(2)  # type: ignore[union-attr]
+    weight = layer.weight_hh_l0
+    del layer.weight_hh_l0
+    layer.weight_hh_l0 = weight.detach() * 2  # type: ignore[assignment]
+    assert_same(layer(x), expected(x))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import penstock.ops.recurrence
+import penstock.ops.memory
 from penstock import _native
 
 
@@ -12,7 +12,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     def poisoned_empty(shape, like):
         return torch.full(tuple(shape), torch.nan, dtype=like.dtype, device=like.device)
 
-    monkeypatch.setattr(penstock.ops.recurrence, "empty", poisoned_empty)
+    monkeypatch.setattr(penstock.ops.memory, "empty", poisoned_empty)
 
 
 @pytest.fixture(params=_native.instruction_sets())

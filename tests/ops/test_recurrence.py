@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from penstock import _native, ops
 from penstock.cells import Weights
-from penstock.ops.recurrence import _directions
+from penstock.ops.reference import directions
 from tests.reference import VARIANTS, Variant, random_problem
+
+zeros = torch.zeros
 
 
 def arguments(variant: Variant, *, directions: int = 2, lengths=None, batch_first=False, **tensors) -> tuple:
@@ -42,6 +47,65 @@ def test_opcheck_ragged_batch_first(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize("variant", [Variant("lstm", peephole=True), Variant("gru")], ids=str)
+def test_opcheck_backward(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    x, h0, c0, weights, *rest = [
+        [w.detach() for w in a] if isinstance(a, list) else a.detach() if isinstance(a, torch.Tensor) else a
+        for a in arguments(variant)
+    ]
+    y, _, c_n, c_steps, reserve = torch.ops.penstock.layer(x, h0, c0, weights, *rest)
+    needs = [True, False, c0 is not None, *[k % 2 == 0 for k in range(len(weights))]]
+    opcheck(
+        torch.ops.penstock.layer_backward.default,
+        (y, None, c_n, c_steps, x, h0, c0, weights, reserve, *rest[:5], needs),
+    )
+
+
+class Seen(TorchDispatchMode):
+    """The operators that torch sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_routes() -> None:
+    problem = random_problem(Variant("gru"), (4, 3, 5, 17))
+    tensors = (problem.x, None, *problem.weights)
+    assert ops.route(tensors) is ops.Route.DIRECT
+    assert ops.route((problem.x.float(), *tensors[1:])) is ops.Route.FOREIGN
+    assert ops.route((problem.x.to("meta"), *tensors[1:])) is ops.Route.FOREIGN
+    assert ops.route((problem.x.half(),)) is ops.Route.FOREIGN
+    assert ops.route((problem.x.as_subclass(Sub), *tensors[1:])) is ops.Route.OPERATOR
+    with FakeTensorMode() as fake:
+        assert ops.route((fake.from_tensor(problem.x),)) is ops.Route.OPERATOR
+    with Seen() as seen:
+        assert ops.route(tensors) is ops.Route.OPERATOR
+        ops.layer(problem.x, None, None, [problem.weights], cell="gru")
+    assert "penstock.layer.default" in seen.names
+    with forward_ad.dual_level():
+        assert ops.route(tensors) is ops.Route.REFERENCE
+    routes = []
+    torch.func.vmap(lambda x: routes.append(ops.route((x, *tensors[1:]))) or x)(problem.x)
+    assert routes == [ops.Route.TRANSFORMED]
+
+
+class Sub(torch.Tensor):
+    """A tensor that stands for something else."""
+
+
+def test_a_subclass_gives_what_its_tensor_gives() -> None:
+    problem = random_problem(Variant("gru"), (4, 3, 5, 17))
+    expected = ops.layer(problem.x, None, None, [problem.weights], cell="gru").y
+    got = ops.layer(problem.x.as_subclass(Sub), None, None, [problem.weights], cell="gru").y
+    assert torch.equal(torch.Tensor(got), expected)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -49,7 +113,7 @@ def test_opcheck_ragged_batch_first(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"lengths": torch.tensor([1, -1, 2])}, ValueError, "got -1 at index 1"),
         ({"lengths": torch.tensor([1, 2])}, ValueError, r"lengths: expected shape \(3,\), got \(2,\)"),
         ({"lengths": torch.tensor([1.0, 2.0, 3.0])}, TypeError, "lengths: expected a contiguous int64"),
-        ({"h0": torch.zeros(1, 2, 17)}, ValueError, r"h0: expected shape \(3, 17\), got \(2, 17\)"),
+        ({"h0": torch.zeros(1, 2, 17)}, ValueError, r"h0: expected shape \(1, 3, 17\), got \(1, 2, 17\)"),
         ({"h0": torch.zeros(1, 3, 17).double()}, TypeError, "h0: expected the dtype of x"),
         ({"x": torch.zeros(4, 3, 6)}, ValueError, r"x: expected shape \(4, 3, 5\), got \(4, 3, 6\)"),
         ({"x": torch.zeros(4, 3, 5).half()}, TypeError, "x: expected dtype float32 or float64"),
@@ -87,6 +151,98 @@ def test_native_takes_numpy_and_refuses_a_wrong_shape() -> None:
     call["y"] = np.zeros((4, 2, 2), np.float32)
     with pytest.raises(ValueError, match=r"y: expected shape \(4, 2, 1\), got \(4, 2, 2\)"):
         _native.forward(**call)
+
+
+class Older:
+    """An array whose library has Python's exchange only, and none for arrays that require a gradient."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def detach(self) -> "Older":
+        return Older(self.tensor.detach())
+
+    def __dlpack__(self, **options) -> object:
+        return self.tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+def native_call(**change) -> dict[str, Any]:
+    """Arguments of `_native.layer_forward`: a GRU with T 4, B 2, D 3, H 5."""
+    return {
+        "cell": "gru", "directions": 1, "weights": (zeros(15, 3), zeros(15, 5)), "x": zeros(4, 2, 3),
+        "h0": None, "c0": None, "lengths": None, "batch_sizes": None, "batch_first": False, "threads": 1,
+        "y": zeros(4, 2, 5), "h_n": zeros(1, 2, 5), "c_n": None, "cell_states": None, "reserve": None,
+    } | change  # fmt: skip
+
+
+def test_arrays_of_libraries_without_the_fast_exchange() -> None:
+    x, weights = torch.randn(4, 2, 3), [torch.randn(15, 3), torch.randn(15, 5)]
+    y, expected = torch.zeros(4, 2, 5), torch.zeros(4, 2, 5)
+    _native.layer_forward(**native_call(x=x, weights=tuple(weights), y=expected))
+    older = tuple(Older(w.requires_grad_()) for w in weights)
+    _native.layer_forward(**native_call(x=Older(x), weights=older, y=Older(y)))
+    assert torch.equal(y, expected)
+    assert y.any()
+
+
+def read_only(*shape: int) -> np.ndarray:
+    array = np.zeros(shape, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"directions": 3}, ValueError, "directions: expected 1 or 2, got 3"),
+        ({"directions": 2}, ValueError, "weights: expected 2 to 6 for each direction, got 2"),
+        ({"weights": (zeros(15, 3), zeros(10, 5))}, ValueError, r"weight_hh: expected shape \(15, 5\)"),
+        ({"weights": (zeros(15, 3), zeros(5, 15).T)}, ValueError, "weight_hh: expected a contiguous"),
+        ({"weights": (zeros(15, 3), zeros(15, 4))}, ValueError, "weight_hh: expected 5 columns, got 4"),
+        ({"weights": (zeros(15, 3), None)}, ValueError, "expected matrices weight_ih and weight_hh"),
+        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(15))}, ValueError, "gru_peephole"),
+        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(5, 5))}, ValueError, "weight_hr"),
+        ({"x": None}, TypeError, "incompatible function arguments"),
+        ({"x": "text"}, TypeError, "x: expected an array on the CPU"),
+        ({"x": zeros(4, 2, 3, device="meta")}, (RuntimeError, TypeError, BufferError), "meta|CPU|storage"),
+        ({"x": zeros(4, 2)}, ValueError, "x: expected 3 dimensions, got 2"),
+        ({"x": zeros(4, 3, 2).transpose(1, 2)}, ValueError, "x: expected the last dimension to be contig"),
+        ({"y": zeros(4, 2, 4)}, ValueError, r"y: expected shape \(4, 2, 5\), got \(4, 2, 4\)"),
+        ({"y": zeros(4, 2, 5).double()}, TypeError, "y: expected the dtype of x"),
+        ({"y": None}, TypeError, "incompatible function arguments"),
+        ({"y": read_only(4, 2, 5)}, TypeError, "y: expected a writable array"),
+        ({"h_n": zeros(2, 5)}, ValueError, r"h_n: expected shape \(1, 2, 5\), got \(2, 5\)"),
+        ({"c0": zeros(1, 2, 5)}, ValueError, "c0: expected None, the cell gru has no cell state"),
+        ({"cell_states": zeros(4, 2, 5)}, ValueError, "cell_states: expected None"),
+        ({"reserve": zeros(3)}, ValueError, "reserve: expected .* values a direction, got 3"),
+        ({"lengths": torch.tensor([4, 2], dtype=torch.int32)}, TypeError, "a contiguous int64 vector"),
+        ({"lengths": torch.tensor([[4, 2]])}, TypeError, "a contiguous int64 vector"),
+        ({"cell": "elman"}, ValueError, "cell: unknown name elman"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_kernels_refuse_what_would_be_read_out_of_bounds(change: dict, error: Any, message: str) -> None:
+    _native.layer_forward(**native_call())
+    with pytest.raises(error, match=message):
+        _native.layer_forward(**native_call(**change))
+
+
+def test_a_peephole_is_for_the_peephole_cell_alone() -> None:
+    weights = [zeros(20, 3), zeros(20, 5), None, None, None, zeros(15)]
+    call: dict[str, Any] = {
+        "weights": weights, "x": zeros(4, 2, 3), "h0": None, "c0": None, "y": zeros(4, 2, 5),
+        "h_n": zeros(2, 5), "c_n": zeros(2, 5), "cell_states": None, "reserve": None, "lengths": None,
+        "batch_sizes": None, "reverse": False, "threads": 1,
+    }  # fmt: skip
+    _native.forward(cell="lstm_peephole", **call)
+    with pytest.raises(ValueError, match="weight_peephole"):
+        _native.forward(cell="lstm", **call)
+    call["weights"] = [*weights[:5], None]
+    with pytest.raises(ValueError, match="weight_peephole"):
+        _native.forward(cell="lstm_peephole", **call)
 
 
 def test_unknown_instruction_set() -> None:
@@ -133,6 +289,6 @@ def test_weights_are_told_apart_by_shape() -> None:
     for variant in VARIANTS:
         weights = random_problem(variant, (1, 1, 3, 5)).weights
         flat = [w for w in weights if w is not None]
-        (named,) = _directions(flat, 1)
+        (named,) = directions(flat, 1)
         assert all(a is b for a, b in zip(named, weights, strict=True)), variant
         assert isinstance(named, Weights)

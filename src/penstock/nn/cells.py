@@ -6,15 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from penstock import ops
-from penstock.cells import Weights
-from penstock.nn.run import run_layer
+from penstock.nn.autocast import autocast_dtype, cast, without_autocast
+from penstock.nn.run import State
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
 
 
 class _RecurrentCell(nn.RNNCellBase):
     """What the three cells share. Shapes: B batch, D input, H hidden."""
 
-    bias_ih: Tensor | None
-    bias_hh: Tensor | None
+    peephole = False
 
     def _cell(self) -> str:
         """The name in penstock.cells.CELLS."""
@@ -24,38 +25,67 @@ class _RecurrentCell(nn.RNNCellBase):
         """Whether torch has this cell."""
         return True
 
-    def _weights(self) -> Weights:
-        return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+    def _weights(self) -> tuple[Tensor, ...]:
+        """Those that exist, in the order of `penstock.cells.Weights`."""
+        own = self._parameters  # see _Recurrent._weights in layers.py
+        names = NAMES if self.peephole else NAMES[:4]
+        found = [own[name] if name in own else getattr(self, name) for name in names]
+        return tuple(w for w in found if w is not None)
 
-    def _check(self, input: Tensor, state: tuple[Tensor | None, ...]) -> None:
+    def _check(self, input: Tensor, state: State, weight_ih: Tensor) -> None:
         name = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if input.shape[-1] != self.input_size:
+        shape = input.shape
+        if shape[-1] != self.input_size:
             raise RuntimeError(
-                f"input has inconsistent input_size: got {input.shape[-1]}, expected {self.input_size}"
+                f"input has inconsistent input_size: got {shape[-1]}, expected {self.input_size}"
             )
-        if input.dtype != self.weight_ih.dtype and not torch._C._is_any_autocast_enabled():
-            raise RuntimeError(f"{name}: expected input of dtype {self.weight_ih.dtype}, got {input.dtype}")
-        expected = (*input.shape[:-1], self.hidden_size)
+        if input.dtype != weight_ih.dtype and not torch._C._is_any_autocast_enabled():
+            raise RuntimeError(f"{name}: expected input of dtype {weight_ih.dtype}, got {input.dtype}")
+        expected = (*shape[:-1], self.hidden_size)
         for s in state:
             if s is not None and s.dim() not in (1, 2):
                 raise ValueError(f"{name}: Expected hx to be 1D or 2D, got {s.dim()}D instead")
             if s is not None and s.shape != expected:
                 raise RuntimeError(f"{name}: expected hx of shape {expected}, got {tuple(s.shape)}")
 
-    def _step(self, input: Tensor, state: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
-        """(h, c) after one step, c empty for cells without one; batched or not as the input."""
-        self._check(input, state)
-        batched = input.dim() == 2
-        x = input if batched else input[None]
-        rows = tuple(None if s is None else s[None] if batched else s[None, None] for s in state)
-        _, h, c, _ = run_layer(x[None], rows, [self._weights()], cell=self._cell())  # type: ignore[arg-type]
-        h, c = h[0], c[0] if c.numel() else c
-        return (h, c) if batched else (h[0], c[0] if c.numel() else c)
+    def _step(self, input: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
+        """(h, c) after one step, c None for cells without one; batched or not as the input."""
+        weights, dtype = self._weights(), autocast_dtype(input)
+        if dtype is not None:
+            input, state, weights = cast(input, dtype), cast(state, dtype), cast(weights, dtype)
+        self._check(input, state, weights[0])
+        if input.dim() == 2:
+            return self._batched_step(input, state, weights)
+        h, c = self._batched_step(input[None], (_row(state[0]), _row(state[1])), weights)
+        return h[0], None if c is None else c[0]
 
-    def _goes_torchs_way(self, input: Tensor, *state: Tensor | None) -> bool:
-        return self._is_stock() and not ops.is_native([input, *state, *self.parameters()])
+    def _batched_step(
+        self, x: Tensor, state: State, weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        route = ops.route((x, *state, *weights))
+        if route is ops.Route.FOREIGN and self._is_stock():
+            return self._torch_step(x, state, weights)
+        h0, c0 = _row(state[0]), _row(state[1])
+        options = ops.Options(self._cell(), 1, False)
+        _, h, c, _ = ops.run(route, x[None], h0, c0, weights, None, None, options)
+        return h[0], c[0] if c.numel() else None
+
+    def _torch_step(
+        self, x: Tensor, state: State, weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        """From the function that torch.nn calls."""
+        zeros = x.new_zeros(x.shape[0], self.hidden_size)
+        h, c = (zeros if s is None else s for s in state)
+        with without_autocast(x):
+            if self._cell() == "lstm":
+                return torch._VF.lstm_cell(x, (h, c), *weights)
+            return getattr(torch._VF, f"{self._cell()}_cell")(x, h, *weights), None
+
+
+def _row(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t[None]
 
 
 class RNNCell(_RecurrentCell, nn.RNNCell):
@@ -68,8 +98,6 @@ class RNNCell(_RecurrentCell, nn.RNNCell):
         """input (B, D) or (D,), hx (B, H) or (H,), zeros by default -> the new h, of hx's shape."""
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        if self._goes_torchs_way(input, hx):
-            return super().forward(input, hx)
         return self._step(input, (hx, None))[0]
 
 
@@ -97,16 +125,10 @@ class LSTMCell(_RecurrentCell, nn.LSTMCell):
     def _is_stock(self) -> bool:
         return not self.peephole
 
-    def _weights(self) -> Weights:
-        weights = super()._weights()
-        return weights._replace(weight_peephole=self.weight_peephole) if self.peephole else weights
-
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Tensor]:
         """input (B, D) or (D,), hx a pair (h, c) of (B, H) or (H,), zeros by default -> the new pair."""
         h, c = (None, None) if hx is None else hx
-        if self._goes_torchs_way(input, h, c):
-            return super().forward(input, hx)
-        return self._step(input, (h, c))
+        return self._step(input, (h, c))  # type: ignore[return-value]
 
 
 class GRUCell(_RecurrentCell, nn.GRUCell):
@@ -128,6 +150,4 @@ class GRUCell(_RecurrentCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (B, D) or (D,), hx (B, H) or (H,), zeros by default -> the new h, of hx's shape."""
-        if self._goes_torchs_way(input, hx):
-            return super().forward(input, hx)
         return self._step(input, (hx, None))[0]

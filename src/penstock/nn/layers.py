@@ -5,6 +5,7 @@ the equations stand in penstock/cells. Tensors the kernels do not take (other de
 own way for torch's cells, and step by step on the reference for the others.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from penstock import ops
-from penstock.cells import Weights
+from penstock.nn.autocast import autocast_dtype, cast, without_autocast
 from penstock.nn.compiling import allow_tracing
-from penstock.nn.run import run_stack
+from penstock.nn.run import State, run_stack
 
 Lengths = Tensor | Sequence[int]
-State = tuple[Tensor | None, Tensor | None]
+LayerWeights = list[tuple[Tensor, ...]]
+"""Of each layer: one direction after the other, each in the order of `penstock.cells.Weights`."""
 
 
 class _Recurrent(nn.RNNBase):
@@ -32,25 +34,15 @@ class _Recurrent(nn.RNNBase):
         """Whether torch has this cell."""
         return True
 
-    def _weights(self) -> list[list[Weights]]:
-        """By layer and direction."""
-        # Read by name, not from torch's _flat_weights: parametrizations and functional_call swap attributes.
-        return [
-            [self._direction_weights(f"_l{layer}{suffix}") for suffix in self._suffixes()]
-            for layer in range(self.num_layers)
+    def _weights(self) -> LayerWeights:
+        # By name, not from torch's _flat_weights: parametrizations and functional_call swap attributes. Those
+        # that nobody swapped stand in the dictionary, where they are found in a tenth of the time.
+        own = self._parameters
+        found: list[Any] = [
+            own[name] if name in own else getattr(self, name) for names in self._all_weights for name in names
         ]
-
-    def _suffixes(self) -> tuple[str, ...]:
-        return ("", "_reverse") if self.bidirectional else ("",)
-
-    def _direction_weights(self, suffix: str) -> Weights:
-        return Weights(
-            getattr(self, f"weight_ih{suffix}"),
-            getattr(self, f"weight_hh{suffix}"),
-            getattr(self, f"bias_ih{suffix}") if self.bias else None,
-            getattr(self, f"bias_hh{suffix}") if self.bias else None,
-            getattr(self, f"weight_hr{suffix}") if self.proj_size else None,
-        )
+        each = len(found) // self.num_layers
+        return [tuple(found[first : first + each]) for first in range(0, len(found), each)]
 
     def forward(  # type: ignore[override]
         self,
@@ -90,14 +82,21 @@ class _Recurrent(nn.RNNBase):
         if input.dim() == 2:
             return self._forward_unbatched(input, hx, lengths, return_cell_states)
 
-        state = self._state(hx, dim=3)
-        self._check(input, state, None)
-        steps, batch = input.shape[:2] if not self.batch_first else (input.shape[1], input.shape[0])
-        rows = None if lengths is None else _lengths(lengths, batch, steps)
-        if self._is_stock() and not return_cell_states and not self._is_native(input, state):
-            return self._forward_torch(input, state, rows)
-        y, h_n, c_n, c_steps = self._run(input, state, lengths=rows, batch_first=self.batch_first,
-                                         cell_states=return_cell_states)  # fmt: skip
+        input, state, weights = self._cast(input, self._state(hx, dim=3))
+        route = ops.route((input, *state, *itertools.chain(*weights)))
+        if route is ops.Route.FOREIGN or not self._fits(input, state):
+            self._check(input, state, None)
+        rows = None
+        if lengths is not None:
+            rows = _lengths(
+                lengths, *(input.shape[:2] if self.batch_first else (input.shape[1], input.shape[0]))
+            )
+        if route is ops.Route.FOREIGN and self._is_stock() and not return_cell_states:
+            return self._forward_torch(input, state, weights, rows)
+        y, h_n, c_n, c_steps = run_stack(
+            route, input, state, weights, self._layer(self.batch_first), self._dropout(), rows, None,
+            return_cell_states,
+        )  # fmt: skip
         result = (y, self._final(h_n, c_n))
         return (*result, c_steps) if return_cell_states else result
 
@@ -116,13 +115,18 @@ class _Recurrent(nn.RNNBase):
 
     def _forward_packed(self, input: PackedSequence, hx, return_cell_states: bool):
         data, batch_sizes, sorted_indices, unsorted_indices = input
-        state = self._state(hx, dim=3)
-        if self._is_stock() and not return_cell_states and not self._is_native(data, state):
-            return super().forward(input, hx)
-        state = (_reorder(state[0], sorted_indices), _reorder(state[1], sorted_indices))
+        data, (h0, c0), weights = self._cast(data, self._state(hx, dim=3))
+        state = (_reorder(h0, sorted_indices), _reorder(c0, sorted_indices))
         self._check(data, state, batch_sizes)
-        y, h_n, c_n, c_steps = self._run(data, state, batch_sizes=batch_sizes,
-                                         cell_states=return_cell_states)  # fmt: skip
+        c_steps: list[Tensor] = []
+        route = ops.route((data, *state, *itertools.chain(*weights)))
+        if route is ops.Route.FOREIGN and self._is_stock() and not return_cell_states:
+            y, h_n, c_n = self._run_torch(data, state, weights, batch_sizes)
+        else:
+            y, h_n, c_n, c_steps = run_stack(
+                route, data, state, weights, self._layer(False), self._dropout(), None, batch_sizes,
+                return_cell_states,
+            )  # fmt: skip
 
         def packed(rows: Tensor) -> PackedSequence:
             return PackedSequence(rows, batch_sizes, sorted_indices, unsorted_indices)
@@ -131,29 +135,59 @@ class _Recurrent(nn.RNNBase):
         result = (packed(y), final)
         return (*result, [packed(c) for c in c_steps]) if return_cell_states else result
 
-    def _forward_torch(self, input: Tensor, state: State, lengths: Tensor | None):
+    def _forward_torch(self, input: Tensor, state: State, weights: LayerWeights, lengths: Tensor | None):
         """torch's own path. It has no rows without steps: those run one step, which is then taken back."""
-        hx = None if state[0] is None else self._final(*state)
         if lengths is None:
-            return super().forward(input, hx)
+            y, *final = self._run_torch(input, state, weights, None)
+            return y, self._final(*final)
         steps = input.shape[1 if self.batch_first else 0]
-        packed = pack_padded_sequence(input, lengths.clamp(min=1), self.batch_first, enforce_sorted=False)
-        y, final = super().forward(packed, hx)
-        y, _ = pad_packed_sequence(y, self.batch_first, total_length=steps)
+        data, batch_sizes, order, back = pack_padded_sequence(
+            input, lengths.clamp(min=1), self.batch_first, enforce_sorted=False
+        )
+        sorted_state = (_reorder(state[0], order), _reorder(state[1], order))
+        y, *final = self._run_torch(data, sorted_state, weights, batch_sizes)
+        y, _ = pad_packed_sequence(
+            PackedSequence(y, batch_sizes, order, back), self.batch_first, total_length=steps
+        )
         empty = (lengths == 0).to(y.device)
         y = y.masked_fill(empty[:, None, None] if self.batch_first else empty[:, None], 0)
-        finals = tuple(
-            None if f is None else f.where(~empty[:, None], 0 if s is None else s)
-            for f, s in zip(self._state(final, dim=3), state, strict=True)
+        finals = (
+            None if f is None else _reorder(f, back).where(~empty[:, None], 0 if s is None else s)  # type: ignore[union-attr]
+            for f, s in zip(final, state, strict=True)
         )
         return y, self._final(*finals)
 
-    def _run(self, x: Tensor, state: State, **options):
-        dropout = self.dropout if self.training else 0.0
-        return run_stack(x, state, self._weights(), cell=self._cell(), dropout=dropout, **options)
+    def _run_torch(self, x: Tensor, state: State, weights: LayerWeights, batch_sizes: Tensor | None):
+        """y, h_n and c_n (None for cells without a cell state) from the function that torch.nn calls."""
+        batch = x.shape[0 if self.batch_first else 1] if batch_sizes is None else int(batch_sizes[0])
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        h0, c0 = (
+            x.new_zeros(rows, batch, size) if s is None else s for s, size in zip(state, sizes, strict=True)
+        )
+        hx = [h0, c0] if self.mode == "LSTM" else h0
+        flat = [w for layer in weights for w in layer]
+        options = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
+        function = getattr(torch._VF, self.mode.lower())
+        with without_autocast(x):
+            if batch_sizes is None:
+                y, h_n, *c_n = function(x, hx, flat, *options, self.batch_first)
+            else:
+                y, h_n, *c_n = function(x, batch_sizes, hx, flat, *options)
+        return y, h_n, c_n[0] if c_n else None
 
-    def _is_native(self, x: Tensor, state: State) -> bool:
-        return ops.is_native([x, *state, *self.parameters()])
+    def _layer(self, batch_first: bool) -> ops.Options:
+        return ops.Options(self._cell(), 2 if self.bidirectional else 1, batch_first)
+
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _cast(self, x: Tensor, state: State) -> tuple[Tensor, State, LayerWeights]:
+        """What a call computes with: all of it in the dtype of autocast, where that is on."""
+        weights, dtype = self._weights(), autocast_dtype(x)
+        if dtype is None:
+            return x, state, weights
+        return cast(x, dtype), cast(state, dtype), cast(weights, dtype)
 
     def _state(self, hx, dim: int) -> State:
         """hx as (h, c); torch's errors for a wrong kind."""
@@ -167,6 +201,18 @@ class _Recurrent(nn.RNNBase):
     def _final(self, h: Tensor | None, c: Tensor | None) -> Any:
         """(h, c) as the caller gives and gets it."""
         return h
+
+    def _fits(self, x: Tensor, state: State) -> bool:
+        """Whether the shapes of a batched call are right. If not, `_check` says what is wrong."""
+        shape = x.shape
+        batch = shape[0 if self.batch_first else 1]
+        if shape[2] != self.input_size or not shape[1 if self.batch_first else 0]:
+            return False
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        h, c = state
+        return (h is None or h.shape == (rows, batch, self.proj_size or self.hidden_size)) and (
+            c is None or c.shape == (rows, batch, self.hidden_size)
+        )
 
     def _check(self, input: Tensor, state: State, batch_sizes: Tensor | None) -> None:
         if not (input.is_floating_point() or input.is_complex()):
@@ -207,14 +253,13 @@ def _lengths(lengths: Lengths, batch: int, steps: int) -> Tensor:
     if values.shape != (batch,):
         raise ValueError(f"lengths: expected shape ({batch},), got {tuple(values.shape)}")
     values = values.to("cpu", torch.int64).contiguous()
-    if (
-        not torch.compiler.is_compiling()
-        and batch
-        and not 0 <= int(values.min()) <= int(values.max()) <= steps
-    ):
+    if torch.compiler.is_compiling() or not batch:
+        return values
+    least, most = map(int, values.aminmax())
+    if not 0 <= least <= most <= steps:
         raise ValueError(
-            f"lengths: expected values from 0 to the time dimension {steps}, got values from "
-            f"{int(values.min())} to {int(values.max())}"
+            f"lengths: expected values from 0 to the time dimension {steps}, "
+            f"got values from {least} to {most}"
         )
     return values
 
@@ -267,12 +312,6 @@ class LSTM(_Recurrent, nn.LSTM):
 
     def _is_stock(self) -> bool:
         return not self.peephole
-
-    def _direction_weights(self, suffix: str) -> Weights:
-        weights = super()._direction_weights(suffix)
-        if not self.peephole:
-            return weights
-        return weights._replace(weight_peephole=getattr(self, f"weight_peephole{suffix}"))
 
     def _state(self, hx, dim: int) -> State:
         if hx is None:

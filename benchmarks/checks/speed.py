@@ -1,0 +1,165 @@
+"""Our layer beside its peers over the grid, forward and training, and what follows from these times.
+
+All contestants of a case, on every number of threads, are timed in turns in one process. From the times come
+the comparisons with the peers, one step through the Python layer, two threads over one, and the share of the
+multiply-add peak.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from benchmarks import contest as contests
+from benchmarks import peers
+from benchmarks.checks import Case, Settings
+from benchmarks.contest import Contest
+from benchmarks.figures import Line
+from benchmarks.gate import Gate, peer_failures
+from benchmarks.grid import Kind, Shape
+from benchmarks.timing import Contestant, Timing, in_turns
+from penstock import _native
+
+FORWARD = ("inference", "step", "threads", "peak-forward")
+"""The figures that a forward pass is timed for."""
+TRAINING = ("training-lstm", "training-gru-rnn", "training-ragged", "threads", "peak-training")
+FIGURES = tuple(dict.fromkeys(FORWARD + TRAINING))
+PEAK_SHAPES = ((64, 256), (64, 512))
+"""(B, H) in which the share of the peak is taken."""
+PEAK_SECONDS = 0.1
+
+Times = dict[tuple[str, int], Timing]
+"""By contestant and number of threads."""
+measure_peak: Callable[[float], float] | None = getattr(_native, "measure_peak", None)
+"""(seconds) to GFLOP/s of multiply-adds in float32 on one thread."""
+
+
+def unavailable() -> dict[str, str]:
+    if measure_peak is not None:
+        return {}
+    return dict.fromkeys(("peak-forward", "peak-training"), "not built yet: _native.measure_peak")
+
+
+def cases(settings: Settings) -> Iterable[Case]:
+    for kind in settings.kinds:
+        for shape in settings.shapes:
+            if shape.fits(kind):
+                yield Case(f"speed {kind.name} {shape}", partial(measure, settings, kind, shape))
+
+
+def measure(settings: Settings, kind: Kind, shape: Shape) -> list[Line]:
+    """The lines of one cell and shape; lines with failures, and no times, where ours is wrong."""
+    gate = Gate(kind, shape)
+    failures = {n: gate.failures(n) for n in settings.threads}
+    lines = []
+    if settings.wants(*FORWARD):
+        lines += _forward(settings, gate.contest, failures)
+    if settings.wants(*TRAINING):
+        lines += _training(settings, gate.contest, failures)
+    return [line for line in lines if settings.wants(line.figure)]
+
+
+def training_figure(kind: Kind, shape: Shape) -> str:
+    if shape.ragged:
+        return "training-ragged"
+    return "training-lstm" if kind.layer == "LSTM" else "training-gru-rnn"
+
+
+def _forward(settings: Settings, contest: Contest, failures: dict[int, dict[str, str]]) -> list[Line]:
+    """Beside every peer of inference that has the cell and shape and computes the same."""
+    right = [n for n in settings.threads if not failures[n]]
+    contestants = [Contestant("ours", n, contest.forward(contests.call_ours, contest.ours)) for n in right]
+    notes = []
+    for name in settings.peers:
+        if peers.PEERS[name].trains or not right:
+            continue
+        peer = peers.load(name)
+        reason = peer.refuses(contest.kind, contest.shape) or _differs(peer, contest, right)
+        if reason:
+            notes.append(f"{name} left out: {reason}")
+        else:
+            contestants += [Contestant(name, n, peer.run(contest, n)) for n in right]
+    if "torch" in settings.peers and not contest.kind.is_stock:
+        notes.append("torch: its nearest cell")
+    times = _times(settings, contest, contestants)
+    lines = [_line("inference", contest, n, times, failures[n], notes) for n in settings.threads]
+    lines += _step(contest, times)
+    lines += _over_one_thread("forward", contest, times)
+    return lines + _share_of_peak("forward", 1, contest, times)
+
+
+def _differs(peer: peers.Peer, contest: Contest, threads: Sequence[int]) -> str:
+    wrong = {n: peer_failures(contest, partial(peer.results, contest, n)) for n in threads}
+    return "; ".join(f"{name} off by {e} (threads {n})" for n in wrong for name, e in wrong[n].items())
+
+
+def _training(settings: Settings, contest: Contest, failures: dict[int, dict[str, str]]) -> list[Line]:
+    """Beside torch.nn, the only peer with a layer for it in the same process."""
+    right = [n for n in settings.threads if not failures[n]]
+    ours, theirs = (contests.call_ours, contest.ours), (contests.call_torch, contest.theirs)
+    contestants = [Contestant("ours", n, contest.training(*ours)) for n in right]
+    notes = []
+    if "torch" in settings.peers:
+        contestants += [Contestant("torch", n, contest.training(*theirs)) for n in right]
+        notes += [] if contest.kind.is_stock else ["torch: its nearest cell"]
+    times = _times(settings, contest, contestants)
+    figure = training_figure(contest.kind, contest.shape)
+    lines = [_line(figure, contest, n, times, failures[n], notes) for n in settings.threads]
+    lines += _over_one_thread("training", contest, times)
+    return lines + _share_of_peak("training", 3, contest, times)
+
+
+def _times(settings: Settings, contest: Contest, contestants: Sequence[Contestant]) -> Times:
+    timings = in_turns(contestants, settings.seconds, one_by_one=contest.shape.new_length)
+    return {(c.name, c.threads): t for c, t in zip(contestants, timings, strict=True)}
+
+
+def _line(
+    figure: str, contest: Contest, n: int, times: Times, failures: dict[str, str], notes: list[str]
+) -> Line:
+    """How many times as fast as the best of the others, on n threads."""
+    line = Line(figure, contest.kind.name, str(contest.shape), n, failures=failures, notes=notes)
+    own = {name: timing for (name, threads), timing in times.items() if threads == n}
+    if not own:
+        return line
+    line.times = {name: timing.ms for name, timing in own.items()}
+    line.repeats = min(timing.repeats for timing in own.values())
+    others = [ms for name, ms in line.times.items() if name != "ours"]
+    line.value = min(others) / line.times["ours"] if others else None
+    return line
+
+
+def _step(contest: Contest, times: Times) -> list[Line]:
+    """One step of one row through the Python layer, in us."""
+    shape, ours = contest.shape, times.get(("ours", 1))
+    if (shape.B, shape.T, shape.H) != (1, 1, 64) or ours is None:
+        return []
+    return [_own("step", contest, str(shape), 1, ours.ms * 1e3, {"ours": ours})]
+
+
+def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
+    one, two = times.get(("ours", 1)), times.get(("ours", 2))
+    if contest.shape.B < 32 or one is None or two is None:
+        return []
+    case = f"{contest.shape} {mode}"
+    return [_own("threads", contest, case, 2, one.ms / two.ms, {"one": one, "two": two})]
+
+
+def _share_of_peak(mode: str, passes: int, contest: Contest, times: Times) -> list[Line]:
+    """`passes`: products of the size of the forward pass in all, three in training."""
+    shape, ours = contest.shape, times.get(("ours", 1))
+    if measure_peak is None or ours is None or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
+        return []
+    peak = statistics.median(measure_peak(PEAK_SECONDS) for _ in range(3))
+    reached = passes * shape.flops(contest.kind) / (ours.ms * 1e6)  # GFLOP/s
+    line = _own(f"peak-{mode}", contest, str(shape), 1, 100 * reached / peak, {"ours": ours})
+    line.notes = [f"{reached:.0f} of {peak:.0f} GFLOP/s"]
+    return [line]
+
+
+def _own(
+    figure: str, contest: Contest, case: str, threads: int, value: float, times: dict[str, Timing]
+) -> Line:
+    """A line about ours alone."""
+    ms = {name: timing.ms for name, timing in times.items()}
+    repeats = min(timing.repeats for timing in times.values())
+    return Line(figure, contest.kind.name, case, threads, value, ms, repeats)

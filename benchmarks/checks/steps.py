@@ -1,0 +1,70 @@
+"""One step of one row through the NumPy-level call of `penstock.runtime`, beside ONNX Runtime.
+
+Both take NumPy arrays and give NumPy arrays, with the state handed in and out.
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks import peers
+from benchmarks.checks import Case, Settings
+from benchmarks.contest import Contest, named_results
+from benchmarks.figures import Line
+from benchmarks.gate import peer_failures
+from benchmarks.grid import Kind, Shape
+from benchmarks.timing import Contestant, in_turns
+
+FIGURES = ("step-numpy",)
+SHAPES = (Shape(1, 1, 64, 64), Shape(1, 1, 256, 256))
+
+
+def unavailable() -> dict[str, str]:
+    if importlib.util.find_spec("penstock.runtime") is None:
+        return {"step-numpy": "not built yet: penstock.runtime"}
+    if peers.missing("onnxruntime"):
+        return {"step-numpy": "onnxruntime is not installed"}
+    return {}
+
+
+def cases(settings: Settings) -> Iterable[Case]:
+    if unavailable() or "onnxruntime" not in settings.peers:
+        return
+    for kind in settings.kinds:
+        for shape in SHAPES:
+            yield Case(f"steps {kind.name} {shape}", partial(measure, settings, kind, shape))
+
+
+def measure(settings: Settings, kind: Kind, shape: Shape) -> list[Line]:
+    contest, ours, peer = Contest(kind, shape), _Ours(kind, shape), peers.load("onnxruntime")
+    line = Line("step-numpy", kind.name, str(shape), 1, failures=peer_failures(contest, ours.results))
+    if line.failures:
+        return [line]
+    contestants = [Contestant("ours", 1, ours.run), Contestant("onnxruntime", 1, peer.run(contest, 1))]
+    timings = in_turns(contestants, settings.seconds)
+    line.times = {c.name: t.ms for c, t in zip(contestants, timings, strict=True)}
+    line.repeats = min(t.repeats for t in timings)
+    line.value = line.times["onnxruntime"] / line.times["ours"]
+    return [line]
+
+
+class _Ours:
+    """`penstock.runtime.Layer` of the same weights: layer(x, *states) to (y, *new states), NumPy arrays."""
+
+    def __init__(self, kind: Kind, shape: Shape) -> None:
+        runtime: Any = importlib.import_module("penstock.runtime")
+        contest = Contest(kind, shape)
+        weights = {name: p.detach().numpy() for name, p in contest.ours.named_parameters()}
+        self.layer = runtime.Layer(kind.cell, weights, threads=1)
+        self.x, self.hx = contest.x.numpy(), [h.numpy() for h in contest.hx]
+        self.zeros = [h.numpy() for h in contest.zeros]
+
+    def run(self) -> object:
+        return self.layer(self.x, *self.zeros)
+
+    def results(self) -> dict[str, torch.Tensor]:
+        y, *state_n = [torch.from_numpy(array) for array in self.layer(self.x, *self.hx)]
+        return named_results(y, state_n, {})

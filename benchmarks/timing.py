@@ -1,0 +1,92 @@
+"""Times of several contestants in turns: bursts of calls, round after round, and their medians."""
+
+import gc
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.contest import Run
+
+ROUNDS = 5
+LEAST = 3
+"""Timed calls at least, however long one takes."""
+SETTLE = 0.015
+"""Seconds until the threads of the contestant before have gone to sleep: OpenMP's wait in a loop at first."""
+SHORT_CALL = 0.005
+"""Bursts of calls under so many seconds start with one that is not timed and fills the caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """Something to be timed, on a number of threads."""
+
+    name: str
+    threads: int
+    run: Run
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The median of several calls."""
+
+    ms: float
+    repeats: int
+
+
+def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool = False) -> list[Timing]:
+    """Time each for about `seconds` in `ROUNDS` bursts taken in turns, after one call of each to warm up.
+
+    one_by_one: one call each in every turn, as many for all: for inputs that change from call to call.
+    """
+    taken: list[list[float]] = [[] for _ in contestants]
+    burst = 0.0 if one_by_one else seconds / ROUNDS
+    with _no_garbage_collection():
+        for contestant in contestants:
+            _settle(contestant, contestants)
+            contestant.run()
+        while not all(_is_enough(times, seconds) for times in taken):
+            for contestant, times in zip(contestants, taken, strict=True):
+                if one_by_one or not _is_enough(times, seconds):
+                    _settle(contestant, contestants)
+                    if not one_by_one and (not times or times[-1] < SHORT_CALL):
+                        contestant.run()
+                    times.extend(_burst(contestant.run, burst))
+    return [Timing(statistics.median(times) * 1e3, len(times)) for times in taken]
+
+
+def _is_enough(times: list[float], seconds: float) -> bool:
+    return len(times) >= LEAST and sum(times) >= seconds
+
+
+def _settle(contestant: Contestant, all_of_them: Sequence[Contestant]) -> None:
+    torch.set_num_threads(contestant.threads)
+    if any(other.threads > 1 for other in all_of_them):
+        time.sleep(SETTLE)
+
+
+def _burst(run: Run, seconds: float) -> list[float]:
+    """The seconds of as many calls as fit, one at least."""
+    end = time.perf_counter() + seconds
+    times = [_timed(run)]
+    while time.perf_counter() < end:
+        times.append(_timed(run))
+    return times
+
+
+def _timed(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,188 @@
+// Arrays of other libraries (NumPy, torch, JAX: whatever speaks DLPack), seen without a copy.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace penstock {
+
+namespace nb = nanobind;
+using Shape = std::vector<index>;
+
+// ---- DLPack's exchange by C functions ------------------------------------------------------------------
+//
+// Since version 1.3 a library may offer, on its array type, a table of C functions; the one used here gives
+// a view of an array in nanoseconds, where the exchange by Python objects takes microseconds.
+// Source: dlpack.h, `DLPackExchangeAPI`, https://github.com/dmlc/dlpack
+
+struct ExchangeApi {
+    std::uint32_t major, minor;
+    const ExchangeApi* older;
+    void (*unused[3])();
+    int (*view)(void* object, nb::dlpack::dltensor* out);
+};
+
+// The table of a type, or nullptr: it is looked up once, and a type once seen stays alive.
+inline const ExchangeApi* exchange_api(PyTypeObject* type) {
+    static std::vector<std::pair<PyTypeObject*, const ExchangeApi*>> known;  // a few: a search beats hashing
+    for (const auto& [seen, api] : known)
+        if (seen == type) return api;
+    const nb::object capsule =
+        nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__", nb::none());
+    const ExchangeApi* api = nullptr;
+    if (PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api"))
+        api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+    while (api && api->major > 1) api = api->older;
+    if (api && (api->major != 1 || !api->view)) api = nullptr;
+    Py_INCREF(type);
+    known.emplace_back(type, api);
+    return api;
+}
+
+// ---- views ---------------------------------------------------------------------------------------------
+
+inline std::string text(const Shape& shape) {
+    std::string out = "(";
+    for (std::size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+    return out + (shape.size() == 1 ? ",)" : ")");
+}
+
+enum class Access { read, write };
+
+// A view of an array on the CPU, or of nothing where None was given. It lives as long as the call it is for.
+class Array {
+  public:
+    Array() = default;
+    Array(nb::handle object, const char* name, Access access = Access::read)
+        : name_(name), object_(nb::borrow(object)) {
+        if (object.is_none()) return;
+        if (const ExchangeApi* api = exchange_api(Py_TYPE(object.ptr()))) {
+            if (api->view(object.ptr(), &view_) != 0) throw nb::python_error();
+        } else {
+            import(object, access);
+        }
+        if (view_.device.device_type != nb::device::cpu::value)
+            throw nb::type_error((std::string(name) + ": expected an array on the CPU").c_str());
+        view_.data = static_cast<char*>(view_.data) + view_.byte_offset;
+        given_ = true;
+    }
+
+    explicit operator bool() const { return given_; }
+    const char* name() const { return name_; }
+    nb::dlpack::dtype dtype() const { return view_.dtype; }
+    int dimensions() const { return view_.ndim; }
+    index size(int dimension) const { return view_.shape[dimension]; }
+    index stride(int dimension) const { return view_.strides[dimension]; }
+    Shape shape() const { return given_ ? Shape(view_.shape, view_.shape + view_.ndim) : Shape{}; }
+
+    index count() const {
+        index product = 1;
+        for (int i = 0; i < view_.ndim; ++i) product *= view_.shape[i];
+        return product;
+    }
+
+    bool is_contiguous() const {
+        if (count() == 0) return true;
+        index expected = 1;
+        for (int i = view_.ndim; i-- > 0;) {
+            if (size(i) > 1 && stride(i) != expected) return false;
+            expected *= size(i);
+        }
+        return true;
+    }
+
+    void check_shape(std::initializer_list<index> expected) const {
+        if (view_.ndim == static_cast<int>(expected.size()) &&
+            std::equal(expected.begin(), expected.end(), view_.shape))
+            return;
+        throw std::invalid_argument(std::string(name_) + ": expected shape " + text(expected) + ", got " +
+                                    text(shape()));
+    }
+
+    void check_contiguous() const {
+        if (!is_contiguous())
+            throw std::invalid_argument(std::string(name_) + ": expected a contiguous array");
+    }
+
+    // Never nullptr: an empty array may have no address, and nullptr would mean "not given".
+    template <class T> T* data() const {
+        if (view_.dtype != nb::dtype<std::remove_const_t<T>>())
+            throw nb::type_error((std::string(name_) + ": expected the dtype of x").c_str());
+        static std::remove_const_t<T> nowhere;
+        if (view_.data) return static_cast<T*>(view_.data);
+        if (count()) throw std::invalid_argument(std::string(name_) + ": expected an array with memory");
+        return &nowhere;
+    }
+
+    // A contiguous array of this shape; nullptr for none.
+    template <class T> T* contiguous(std::initializer_list<index> shape) const {
+        if (!given_) return nullptr;
+        T* start = data<T>();
+        check_shape(shape);
+        check_contiguous();
+        return start;
+    }
+
+  private:
+    void import(nb::handle object, Access access) {
+        // A tensor of an older torch refuses the exchange while it requires a gradient.
+        nb::object plain = nb::hasattr(object, "detach") ? object.attr("detach")() : nb::borrow(object);
+        if (access == Access::write) keep<nb::ndarray<nb::device::cpu>>(plain, "a writable array on the CPU");
+        else keep<nb::ndarray<nb::ro, nb::device::cpu>>(plain, "an array on the CPU");
+    }
+
+    template <class A> void keep(const nb::object& object, const char* expected) {
+        A array;
+        if (!nb::try_cast(object, array))
+            throw nb::type_error((std::string(name_) + ": expected " + expected).c_str());
+        view_.data = const_cast<void*>(static_cast<const void*>(array.data()));
+        view_.device = {array.device_type(), array.device_id()};
+        view_.ndim = static_cast<std::int32_t>(array.ndim());
+        view_.dtype = array.dtype();
+        view_.shape = const_cast<std::int64_t*>(array.shape_ptr());
+        view_.strides = const_cast<std::int64_t*>(array.stride_ptr());
+        owner_ = nb::ndarray<nb::ro>(array);
+    }
+
+    nb::dlpack::dltensor view_;
+    const char* name_ = "";
+    nb::object object_;          // what is seen, and
+    nb::ndarray<nb::ro> owner_;  // what Python's exchange made of it, are kept alive
+    bool given_ = false;
+};
+
+// Whether every array (None aside) is exactly of one of two types, is on the CPU, has the dtype of the first
+// and holds its values as they are (torch has views that negate when read). False also for a library without
+// the fast exchange: the caller then looks more closely.
+inline bool all_plain(const nb::tuple& arrays, nb::handle type, nb::handle other_type) {
+    static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+    nb::dlpack::dtype dtype{};
+    for (nb::handle object : arrays) {
+        if (object.is_none()) continue;
+        if (!object.type().is(type) && !object.type().is(other_type)) return false;
+        const ExchangeApi* api = exchange_api(Py_TYPE(object.ptr()));
+        if (!api) return false;
+        nb::dlpack::dltensor view;
+        if (api->view(object.ptr(), &view) != 0) {  // without memory of its own, say
+            PyErr_Clear();
+            return false;
+        }
+        if (dtype == nb::dlpack::dtype{}) dtype = view.dtype;
+        if (view.dtype != dtype || view.device.device_type != nb::device::cpu::value) return false;
+        const nb::object negates = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), is_neg));
+        if (!negates.is(Py_False)) return false;
+    }
+    return true;
+}
+
+}  // namespace penstock

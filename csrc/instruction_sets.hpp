@@ -1,0 +1,21 @@
+// Which kernels run on the machine at hand.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace penstock {
+
+const Kernels& kernels();  // of the instruction set in use
+std::vector<std::string> instruction_set_names();
+std::string instruction_set();
+void set_instruction_set(const std::string& name);
+
+// Kernels with products of bfloat16 go with AVX-512; throws std::invalid_argument where there are none.
+const Kernel<float>& bf16_kernel(int cell);
+std::vector<std::string> bf16_instruction_set_names();
+void set_bf16_instruction_set(const std::string& name);
+
+}  // namespace penstock

@@ -1,0 +1,50 @@
+"""Times in turns."""
+
+import gc
+import itertools
+import time
+
+import torch
+
+from benchmarks.timing import LEAST, ROUNDS, Contestant, in_turns
+
+
+def test_median_of_the_calls_in_ms() -> None:
+    pauses = iter([0.0, 0.0, 0.001, 0.2, 0.001, 0.001])
+
+    def run() -> None:
+        time.sleep(next(pauses, 0.001))
+
+    (timing,) = in_turns([Contestant("sleeper", 1, run)], 0.0)
+    assert timing.repeats == LEAST
+    assert 1 <= timing.ms < 100
+
+
+def test_contestants_take_turns_on_their_own_number_of_threads() -> None:
+    calls: list[tuple[str, int]] = []
+    contestants = [
+        Contestant(name, n, lambda name=name: calls.append((name, torch.get_num_threads())))
+        for name, n in (("a", 1), ("b", 2))
+    ]
+    in_turns(contestants, 0.0, one_by_one=True)
+    assert calls == [("a", 1), ("b", 2)] * (1 + LEAST)
+
+
+def test_bursts_take_about_the_seconds_asked_for() -> None:
+    order: list[str] = []
+    contestants = [
+        Contestant(name, 1, lambda name=name, pause=pause: (order.append(name), time.sleep(pause)))
+        for name, pause in (("quick", 0.001), ("slow", 0.01))
+    ]
+    quick, slow = in_turns(contestants, 0.1)
+    assert 20 <= quick.repeats <= 110
+    assert LEAST <= slow.repeats <= 20
+    changes = sum(a != b for a, b in itertools.pairwise(order))
+    assert changes >= ROUNDS
+
+
+def test_garbage_is_collected_afterwards() -> None:
+    during = []
+    in_turns([Contestant("looker", 1, lambda: during.append(gc.isenabled()))], 0.0)
+    assert during == [False] * len(during)
+    assert gc.isenabled()
