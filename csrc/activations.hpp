@@ -7,10 +7,6 @@
 
 #include "simd.hpp"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 namespace penstock::PENSTOCK_ISA {
 
 // ln2 in two pieces, so that k * high is exact; the magic number rounds to the nearest integer when added.

@@ -13,6 +13,7 @@ template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
     const BackwardArguments<T>& p;
     S sizes;
+    bool direct;                        // few rows: products with the weights as they are
     Columns<T> inputs, states, hidden;  // of the products
     P *input, *recurrent;               // weights packed for C = A * W
     T *candidate, *projection, *peephole;
@@ -43,6 +44,7 @@ template <class C, class T, class P> struct BackwardPlan {
     BackwardPlan(Arena& arena, const BackwardArguments<T>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
+          direct(p_.layout.rows <= direct_rows && !rounds<P> && whole_panels()),
           inputs{p_.input},
           states{p_.output, narrow() ? index(1) : max_width},
           hidden{p_.hidden},
@@ -51,8 +53,8 @@ template <class C, class T, class P> struct BackwardPlan {
           sums(p_.d_weights) {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
-        input = arena.take<P>(p.d_x.data ? depth_of_b(C::input) * inputs.padded() : 0);
-        recurrent = arena.take<P>(depth_of_b(C::recurrent) * sizes.outputs);
+        input = arena.take<P>(p.d_x.data && !direct ? depth_of_b(C::input) * inputs.padded() : 0);
+        recurrent = arena.take<P>(direct ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
         candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
@@ -125,6 +127,11 @@ template <class C, class T, class P> struct BackwardPlan {
         return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
                p.output < 2 * max_width * panel_width<T> * p.threads;
     }
+    // Whether products can read the weights in whole vectors.
+    bool whole_panels() const {
+        return !C::reset_before && p.input % S::panel == 0 && p.hidden % S::panel == 0 &&
+               p.output % S::panel == 0;
+    }
     // Rows of B where A is the gates of a span: all of them where products are rounded.
     index depth_of_b(Span span) const {
         return rounds<P> ? padded_depth(sizes.gates) : sizes.units * span.count;
@@ -142,12 +149,31 @@ template <class C, class T, class P> struct BackwardPlan {
         if constexpr (rounds<P>)  // what no gate will fill
             for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
                 zero(rounded_gates + k * rounded_stride() + sizes.gates, rounded_stride() - sizes.gates);
-        if (p.d_x.data) pack_gates_transposed<C>(input, w.ih, inputs, C::input, C::input_gate, sizes, team);
-        pack_gates_transposed<C>(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, sizes, team);
+        if (p.d_x.data && !direct)
+            pack_gates_transposed<C>(input, w.ih, inputs, C::input, C::input_gate, sizes, team);
+        if (!direct)
+            pack_gates_transposed<C>(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, sizes, team);
         if constexpr (C::reset_before)
             pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
+    }
+
+    // out_rows (+)= d_gates * W for one group of columns, W as the caller keeps it: slot by slot.
+    void direct_product(const T* w, Span span, const int* gate, Columns<T> columns, index group,
+                        const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
+        for (index slot = span.begin; slot < span.begin + span.count; ++slot)
+            multiply<T>({.a = a_rows,
+                         .a_offset = slot * S::panel,
+                         .depth = {S::panel, sizes.panels, panel_stride()},
+                         .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
+                         .width = columns.width(group),
+                         .b_stride = columns.columns,
+                         .c = out_rows,
+                         .c_offset = columns.begin(group),
+                         .columns = columns.valid(group),
+                         .accumulate = accumulate || slot != span.begin},
+                        rows);
     }
 
     const T* h_before(const Step& step, index row) const {
@@ -366,7 +392,13 @@ template <class C, class T, class P> class BackwardPass {
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if constexpr (rounds<P>) {
+        if (plan_.direct) {
+            for (index group = units_.begin(plan_.states.groups()); group < units_.end(plan_.states.groups());
+                 ++group)
+                plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, group,
+                                     plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
+                                     C::carries_hidden);
+        } else if constexpr (rounds<P>) {
             const Columns<T>& columns = plan_.states;
             const index depth = padded_depth(sizes_.gates);
             for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)

@@ -34,15 +34,11 @@ PENSTOCK_INLINE Pairs paired(Vec<float> first, Vec<float> second) {
                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return (Pairs)_mm512_permutexvar_epi16(order, both);
 }
-PENSTOCK_INLINE Vec<float> load_up_to(const float* p, index count) {
-    if (count >= 16) return load(p);
-    return (Vec<float>)_mm512_maskz_loadu_ps(count > 0 ? (1u << count) - 1 : 0, p);
-}
-
 // A row of A.
 inline void round_row(bf16* to, const float* from, index count) {
     for (index k = 0; k < padded_depth(count); k += depth_unit) {
-        const Pairs row = rounded(load_up_to(from + k, count - k), load_up_to(from + k + 16, count - k - 16));
+        const Pairs row =
+            rounded(load_partial(from + k, count - k), load_partial(from + k + 16, count - k - 16));
         std::memcpy(to + k, &row, sizeof row);
     }
 }
@@ -63,7 +59,7 @@ inline void pack_panel(bf16* packed, index width, const float* rows, index strid
         for (index j = 0; j < 16; ++j) {
             const float* from = rows + j * stride + k;
             const index valid = j < count ? depth - k : 0;
-            block[j] = (Vec<float>)rounded(load_up_to(from, valid), load_up_to(from + 16, valid - 16));
+            block[j] = (Vec<float>)rounded(load_partial(from, valid), load_partial(from + 16, valid - 16));
         }
         transpose<float>(block);
         for (index i = 0; i < 16; ++i, packed += 2 * width) std::memcpy(packed, &block[i], sizeof block[i]);
@@ -73,8 +69,8 @@ inline void pack_panel(bf16* packed, index width, const float* rows, index strid
 // Two rows of B (nullptr: zeros), `count` values each, as one pair of k, zero padded to `padded`.
 inline void pack_pair(bf16* packed, const float* first, const float* second, index count, index padded) {
     for (index j = 0; j < padded; j += 16) {
-        const Pairs both = paired(load_up_to(first + j, first ? count - j : 0),
-                                  load_up_to(second + j, second ? count - j : 0));
+        const Pairs both = paired(load_partial(first + j, first ? count - j : 0),
+                                  load_partial(second + j, second ? count - j : 0));
         std::memcpy(packed + 2 * j, &both, sizeof both);
     }
 }
@@ -85,8 +81,8 @@ inline void round_transposed(bf16* to, index to_stride, const float* rows, index
     Vec<float> block[16];
     for (index j = 0; j < 16; ++j) {
         const float* from = rows + 2 * j * stride;
-        const Vec<float> first = load_up_to(from, 2 * j < count ? 16 : 0);
-        const Vec<float> second = load_up_to(from + stride, 2 * j + 1 < count ? 16 : 0);
+        const Vec<float> first = load_partial(from, 2 * j < count ? 16 : 0);
+        const Vec<float> second = load_partial(from + stride, 2 * j + 1 < count ? 16 : 0);
         block[j] = (Vec<float>)paired(first, second);
     }
     transpose<float>(block);

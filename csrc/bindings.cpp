@@ -423,6 +423,55 @@ Gradients gradients(nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::ha
             std::move(d_weights)};
 }
 
+// One layer for NumPy arrays, in one direction, from the end where it runs in reverse: the weights are looked
+// at once, and everything that a call gives is allocated here.
+class NumpyLayer {
+  public:
+    NumpyLayer(const std::string& cell, const nb::sequence& weights, bool reverse, int threads)
+        : cell_(cell_named(cell)), weights_{by_role(weights)}, reverse_(reverse), threads_(threads) {
+        weights_[0][weight_ih].check_contiguous();
+        is_double_ = weights_[0][weight_ih].dtype() == nb::dtype<double>();
+        if (!is_double_ && weights_[0][weight_ih].dtype() != nb::dtype<float>())
+            throw nb::type_error("weights: expected dtype float32 or float64");
+    }
+
+    // x (T, B, D), h0 (1, B, R) and c0 (1, B, H) or None, lengths (B,) or None -> y, h_n and c_n or None.
+    nb::tuple run(nb::handle x, nb::handle h0, nb::handle c0, nb::handle lengths) const {
+        Call call{.cell = cell_,
+                  .weights = weights_,
+                  .batch_first = false,
+                  .reverse = reverse_,
+                  .stacked = true,
+                  .threads = threads_};
+        call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"}, call.lengths = {lengths, "lengths"};
+        return is_double_ ? run_as<double>(call) : run_as<float>(call);
+    }
+
+  private:
+    template <class T> static nb::tuple run_as(const Call& call) {
+        const Layer<T> layer(call);
+        const std::size_t steps = call.x.size(0), batch = call.x.size(1);
+        const std::size_t output = layer.output(), hidden = layer.hidden();
+        const nb::object y = array<T>({steps, batch, output}), h_n = array<T>({1, batch, output});
+        const nb::object c_n = layer.kernel.has_cell_state ? array<T>({1, batch, hidden}) : nb::none();
+        forward<T>(call, results(y, h_n, c_n, nb::none(), nb::none()));
+        return nb::make_tuple(y, h_n, c_n);
+    }
+
+    template <class T> static nb::object array(std::initializer_list<std::size_t> shape) {
+        std::size_t count = 1;
+        for (const std::size_t size : shape) count *= size;
+        T* values = new T[count];
+        const nb::capsule owner(values, [](void* given) noexcept { delete[] static_cast<T*>(given); });
+        return nb::cast(nb::ndarray<nb::numpy, T>(values, shape, owner));
+    }
+
+    int cell_;
+    std::vector<WeightArrays> weights_;
+    bool reverse_, is_double_;
+    int threads_;
+};
+
 // Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
 template <class T> nb::object empty_tensor(const Shape& shape) {
     std::size_t count = 1;
@@ -451,6 +500,11 @@ NB_MODULE(_native, m) {
           "Those with products of bfloat16 that this machine can run, best first; often none.");
     m.def("set_bf16_instruction_set", &set_bf16_instruction_set, "name"_a,
           "Use another one of them from the next call on.");
+    nb::class_<NumpyLayer>(m, "NumpyLayer")
+        .def(nb::init<const std::string&, const nb::sequence&, bool, int>(), "cell"_a, "weights"_a,
+             "reverse"_a, "threads"_a)
+        .def("run", &NumpyLayer::run, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none());
+
     m.def("smallest_block", [] { return smallest_block; }, "Bytes from which on `empty` is worth its while.");
     m.def(
         "empty",

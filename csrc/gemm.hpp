@@ -10,10 +10,6 @@
 
 #include "simd.hpp"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 namespace penstock::PENSTOCK_ISA {
 
 #if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
@@ -35,9 +31,10 @@ template <class T> struct Product {
     const T* const* a;   // rows of A
     index a_offset = 0;  // added to each row address
     Depth depth;
-    const T* b;   // packed, depth.total() x (width * panel_width)
-    index width;  // panels, 1 to 4
-    T* const* c;  // rows of C
+    const T* b;          // packed, depth.total() x (width * panel_width)
+    index width;         // panels, 1 to 4
+    index b_stride = 0;  // from one row of B to the next, if it is not packed
+    T* const* c;         // rows of C
     index c_offset = 0;
     index columns;            // valid columns of C, at most width * panel_width
     const T* bias = nullptr;  // width * panel_width values added to each row; needs accumulate == false
@@ -72,8 +69,8 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T
     const bool add = !slice.first || p.accumulate, whole = p.columns == Width * panel;
 
     // The first tiles of a slice bring in the slice after it, a line for each k.
-    const T* ahead =
-        slice.b + slice.depth.total() * Width * panel + row / tile_rows % Width * depth_block * panel;
+    const index b_stride = p.b_stride ? p.b_stride : Width * panel;
+    const T* ahead = slice.b + slice.depth.total() * b_stride + row / tile_rows % Width * depth_block * panel;
 
     for (index part = 0; part < panel_parts<T>; ++part) {
         Vec<T> sum[Rows][Width] = {};
@@ -84,7 +81,7 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T
                 __builtin_prefetch(ahead + k * panel);
                 Vec<T> column[Width];
                 for (index v = 0; v < Width; ++v) column[v] = load(values + v * panel);
-                values += Width * panel;
+                values += b_stride;
                 for (index i = 0; i < Rows; ++i) {
                     const Vec<T> value = broadcast(a[i][at]);
                     for (index v = 0; v < Width; ++v) sum[i][v] += value * column[v];
@@ -127,7 +124,7 @@ PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, const Slice<
 template <class T, index Width>
 __attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
     const Depth whole = p.depth;
-    const index row_of_b = Width * panel_width<T>;
+    const index row_of_b = p.b_stride ? p.b_stride : Width * panel_width<T>;
     if (whole.blocks == 1) {
         for (index k = 0; k == 0 || k < whole.run; k += depth_block)
             multiply_rows<T, Width>(p, rows,
@@ -157,17 +154,25 @@ template <class T> void multiply(const Product<T>& p, index rows) {
 }
 
 // The inner products of one row with up to a vector's width of rows `stride` apart, side by side; zeros
-// beyond `count`. For the few rows of a single step this is cheaper than packing the matrix first.
+// beyond `count`. For the few rows of a single
+// step this is cheaper than packing the matrix first.
 template <class T> PENSTOCK_INLINE Vec<T> inner_products(const T* a, const T* rows, index stride, index depth,
                                                          index count) {
     constexpr index lanes = Simd<T>::lanes;
-    Vec<T> sum[lanes] = {};
+    Vec<T> sum[lanes];
+#pragma GCC unroll 16
+    for (index j = 0; j < lanes; ++j) sum[j] = Vec<T>{};
     index k = 0;
     if (count == lanes) {
         for (; k + lanes <= depth; k += lanes) {
             const Vec<T> value = load(a + k);
-#pragma GCC unroll 16
-            for (index j = 0; j < lanes; ++j) sum[j] += value * load(rows + j * stride + k);
+#pragma GCC unroll 8
+            for (index j = 0; j < lanes; j += 2) {
+                const T* two = rows + j * stride + k;
+                asm("" : "+r"(two));  // or the compiler keeps an address for each row, more than fit registers
+                sum[j] += value * load(two);
+                sum[j + 1] += value * load(two + stride);
+            }
         }
         if (k < depth) {
             const Vec<T> value = load_partial(a + k, depth - k);

@@ -33,7 +33,10 @@ template <class C, class T, class P> class ChunkGradients {
         const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
-            if constexpr (rounds<P>)
+            if (plan_.direct)
+                plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, group,
+                                     plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
+            else if constexpr (rounds<P>)
                 multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
                           .a_stride = plan_.rounded_stride(),
                           .depth = padded_depth(sizes_.gates),

@@ -14,6 +14,10 @@
 #include <utility>  // std::integer_sequence: types only
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 #define PENSTOCK_VECTOR_BYTES 64
 #elif defined(__AVX2__)
 #define PENSTOCK_VECTOR_BYTES 32
@@ -54,6 +58,11 @@ template <class T> PENSTOCK_INLINE Vec<T> broadcast(T value) { return value - Ve
 
 // The first `count` values, zeros after them.
 template <class T> PENSTOCK_INLINE Vec<T> load_partial(const T* p, index count) {
+#if defined(__AVX512F__)
+    const unsigned mask = count >= Simd<T>::lanes ? ~0u : (1u << (count > 0 ? count : 0)) - 1;
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
+    else return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
+#endif
     T edge[Simd<T>::lanes] = {};
     for (index j = 0; j < count; ++j) edge[j] = p[j];
     return load(edge);

@@ -78,9 +78,20 @@ def test_stub_has_the_names_of_the_kernels() -> None:
     compiled = {
         name: re.findall(r"[(,] ?(\w+): ", function.__nb_signature__[0][0])
         for name, function in vars(_native).items()
-        if not name.startswith("_")
+        if not name.startswith("_") and not isinstance(function, type)
     }
     assert declared == compiled
+    declared_classes = {
+        node.name: {part.name for part in node.body if isinstance(part, ast.FunctionDef)} - {"__init__"}
+        for node in stub.body
+        if isinstance(node, ast.ClassDef)
+    }
+    compiled_classes = {
+        name: {part for part in vars(cls) if not part.startswith("_")}
+        for name, cls in vars(_native).items()
+        if isinstance(cls, type)
+    }
+    assert declared_classes == compiled_classes
 
 
 def test_changelog_has_this_version(project: dict[str, Any]) -> None:

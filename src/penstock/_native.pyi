@@ -21,6 +21,14 @@ def bf16_instruction_sets() -> list[str]:
 def set_bf16_instruction_set(name: str) -> None:
     """Use another one of them from the next call on."""
 
+class NumpyLayer:
+    """One layer for NumPy arrays, in one direction; `penstock.runtime.Layer` is made of it."""
+
+    def __init__(self, cell: str, weights: Sequence[Array | None], reverse: bool, threads: int) -> None: ...
+    def run(
+        self, x: Array, h0: Array | None, c0: Array | None, lengths: Array | None
+    ) -> tuple[Array, Array, Array | None]: ...
+
 def smallest_block() -> int:
     """Bytes from which on `empty` is worth its while."""
 

@@ -19,6 +19,9 @@ from penstock.ops import memory
 
 Weights = Sequence[Tensor]
 
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
+HAS_CELL_STATE = {name: "c" in cell.state for name, cell in CELLS.items()}
+
 
 class Options(NamedTuple):
     """What a layer is, beside its tensors."""
@@ -33,7 +36,7 @@ def sizes(
     x: Tensor, h0: Tensor | None, weights: Weights, batch_sizes: Tensor | None, options: Options
 ) -> tuple[int, int, int]:
     """H, R and B, read off the shapes; B of a packed sequence without initial states off `batch_sizes`."""
-    hidden, output = weights[0].shape[0] // len(CELLS[options.cell].gates), weights[1].shape[1]
+    hidden, output = weights[0].shape[0] // GATES[options.cell], weights[1].shape[1]
     if batch_sizes is None:
         return hidden, output, x.shape[0 if options.batch_first else 1]
     return hidden, output, cast(int, batch_sizes[0].item()) if h0 is None else h0.shape[1]
@@ -55,7 +58,7 @@ def allocate(
     y = memory.empty((*places, directions * output), x)
     h_n = memory.empty((directions, batch, output), x)
     c_n = c_steps = reserve = None
-    if "c" in CELLS[cell].state:
+    if HAS_CELL_STATE[cell]:
         c_n = memory.empty((directions, batch, hidden), x)
         c_steps = memory.empty((*places, directions * hidden), x) if cell_states else None
     if keep:
@@ -87,8 +90,9 @@ def forward(
     outputs = allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
     cell, directions, batch_first = options
     _native.layer_forward(
-        cell, directions, _matrices(weights), _rows(x), _contiguous(h0), _contiguous(c0), lengths,
-        batch_sizes, batch_first, torch.get_num_threads(), *outputs, lowered and has_bf16_products(cell),
+        cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
+        _contiguous(c0), lengths, batch_sizes, batch_first, torch.get_num_threads(), *outputs,
+        lowered and has_bf16_products(cell),
     )  # fmt: skip
     return (*_lowered(outputs[:4]), outputs[4]) if lowered else outputs  # type: ignore[return-value]
 

@@ -9,8 +9,10 @@ from torch.nn import Parameter
 
 from penstock import _native
 
+PLAIN = (Tensor, Parameter)
 KEPT_DTYPES = (torch.float32, torch.float64)
-SMALLEST = _native.smallest_block()
+MANY = _native.smallest_block() // 4
+"""Values from which on it is worth keeping their memory."""
 
 
 def empty(shape: Sequence[int | torch.SymInt], like: Tensor) -> Tensor:
@@ -18,7 +20,6 @@ def empty(shape: Sequence[int | torch.SymInt], like: Tensor) -> Tensor:
 
     Large ones take memory that an earlier one has given back: fresh pages cost as much as the arithmetic.
     """
-    plain = type(like) in (Tensor, Parameter) and like.is_cpu and like.dtype in KEPT_DTYPES
-    if plain and math.prod(shape) * like.itemsize >= SMALLEST:
+    if type(like) in PLAIN and math.prod(shape) >= MANY and like.is_cpu and like.dtype in KEPT_DTYPES:
         return _native.empty(shape, like.dtype == torch.float64)  # type: ignore[arg-type]
     return like.new_empty(*shape)  # in two thirds of the time that a tuple takes
