@@ -14,7 +14,7 @@ BENCH ?=
 DEMO := demo
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench docs wheel clean
+.PHONY: help install demo test sanitize lint format bench docs wheel clean
 
 help:  ## this list (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ demo: $(VENV)/.built  ## train a model on this machine's own Python files, and u
 
 test: $(VENV)/.tools $(VENV)/.built  ## the whole test suite (PYTEST="-k lstm" for a part of it)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+sanitize: $(VENV)/.tools  ## the kernels' tests under the sanitizers for memory, overflow and threads: about 6 minutes
+	sh scripts/sanitize.sh $(BIN)/python
 
 lint: $(VENV)/.tools $(VENV)/.built  ## style, types, import contract, spelling
 	$(BIN)/ruff check

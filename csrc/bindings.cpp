@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
+#include <chrono>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -423,6 +423,44 @@ Gradients gradients(nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::ha
             std::move(d_weights)};
 }
 
+// ---- for the proofs and the benchmarks -----------------------------------------------------------------
+
+template <class T> void activate(const Activations<T>& known, const std::string& name, const Array& x,
+                                 const Array& y) {
+    const auto apply = name == "sigmoid" ? known.sigmoid : name == "tanh" ? known.tanh : nullptr;
+    if (!apply) throw std::invalid_argument("name: expected sigmoid or tanh, got " + name);
+    const index count = x.count();
+    const T* from = x.contiguous<const T>({count});
+    T* to = y.contiguous<T>({count});
+    nb::gil_scoped_release released;
+    apply(from, to, count);
+}
+
+void activation(const std::string& name, nb::handle x, nb::handle y) {
+    const Array from(x, "x"), to(y, "y", Access::write);
+    if (from.dtype() == nb::dtype<float>()) return activate(kernels().f32_activations, name, from, to);
+    if (from.dtype() == nb::dtype<double>()) return activate(kernels().f64_activations, name, from, to);
+    throw nb::type_error("x: expected dtype float32 or float64");
+}
+
+// The best of many short bursts: what else the machine does costs some of them, not all.
+double measure_peak(double seconds) {
+    if (!(seconds > 0))
+        throw std::invalid_argument("seconds: expected more than 0, got " + std::to_string(seconds));
+    using Clock = std::chrono::steady_clock;
+    using Seconds = std::chrono::duration<double>;
+    const Kernels& k = kernels();
+    nb::gil_scoped_release released;
+    const Clock::time_point start = Clock::now();
+    double best = 0;
+    for (Clock::time_point from = start, to; Seconds(from - start).count() < seconds; from = to) {
+        const double operations = static_cast<double>(k.multiply_adds(100'000));
+        to = Clock::now();
+        best = std::max(best, operations / Seconds(to - from).count() * 1e-9);
+    }
+    return best;
+}
+
 // One layer for NumPy arrays, in one direction, from the end where it runs in reverse: the weights are looked
 // at once, and everything that a call gives is allocated here.
 class NumpyLayer {
@@ -591,6 +629,11 @@ NB_MODULE(_native, m) {
         "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(), "d_h0"_a.none(), "d_c0"_a.none(),
         "d_weights"_a, "bf16_products"_a = false,
         "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
+
+    m.def("activation", &activation, "name"_a, "x"_a, "y"_a,
+          "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
+    m.def("measure_peak", &measure_peak, "seconds"_a,
+          "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
 }
 
 }  // namespace penstock

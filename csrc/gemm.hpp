@@ -169,7 +169,8 @@ template <class T> PENSTOCK_INLINE Vec<T> inner_products(const T* a, const T* ro
 #pragma GCC unroll 8
             for (index j = 0; j < lanes; j += 2) {
                 const T* two = rows + j * stride + k;
-                asm("" : "+r"(two));  // or the compiler keeps an address for each row, more than fit registers
+                asm(""
+                    : "+r"(two));  // or the compiler keeps an address for each row, more than fit registers
                 sum[j] += value * load(two);
                 sum[j + 1] += value * load(two + stride);
             }

@@ -3,6 +3,7 @@
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
+#include "peak.hpp"
 #include "recurrence.hpp"
 
 namespace penstock::PENSTOCK_ISA {
@@ -14,7 +15,8 @@ namespace penstock::PENSTOCK_ISA {
 
 const Kernels& kernels() {
     static const Kernels all = [] {
-        Kernels k{PENSTOCK_STRING(PENSTOCK_ISA), {}, {}, {}};
+        Kernels k{};
+        k.name = PENSTOCK_STRING(PENSTOCK_ISA);
         k.bf16[rnn_tanh] = kernel<Rnn<Tanh>, float, bf16>();
         k.bf16[rnn_relu] = kernel<Rnn<Relu>, float, bf16>();
         k.bf16[lstm] = kernel<Lstm<false>, float, bf16>();
@@ -34,9 +36,27 @@ template <class T> struct Table {
     };
 };
 
+// A whole array through an activation, a vector at a time.
+template <class T, void activation(Vec<T> (&)[1])> void apply(const T* x, T* y, index count) {
+    for (index at = 0; at < count; at += Simd<T>::lanes) {
+        const index valid = min(Simd<T>::lanes, count - at);
+        Vec<T> v[] = {load_partial(x + at, valid)};
+        activation(v);
+        for (index j = 0; j < valid; ++j) y[at + j] = v[0][j];
+    }
+}
+
+template <class T> constexpr Activations<T> activations() {
+    return {apply<T, sigmoid<T, 1>>, apply<T, tanh<T, 1>>};
+}
+
 const Kernels& kernels() {
     static const Kernels all = [] {
-        Kernels k{PENSTOCK_STRING(PENSTOCK_ISA), {}, {}, {}};
+        Kernels k{};
+        k.name = PENSTOCK_STRING(PENSTOCK_ISA);
+        k.f32_activations = activations<float>();
+        k.f64_activations = activations<double>();
+        k.multiply_adds = multiply_adds;
         for (int cell = 0; cell < cells; ++cell) {
             k.f32[cell] = Table<float>::kernels[cell];
             k.f64[cell] = Table<double>::kernels[cell];

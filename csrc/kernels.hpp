@@ -88,6 +88,12 @@ template <class T> struct Kernel {
     bool has_cell_state;
 };
 
+// y[i] = f(x[i]), as the cells compute it.
+template <class T> struct Activations {
+    void (*sigmoid)(const T* x, T* y, index count);
+    void (*tanh)(const T* x, T* y, index count);
+};
+
 enum Cell { rnn_tanh, rnn_relu, lstm, lstm_peephole, gru, gru_reset_before, cells };
 
 struct Kernels {
@@ -95,6 +101,9 @@ struct Kernels {
     Kernel<float> f32[cells];
     Kernel<float> bf16[cells];  // float32 with products of bfloat16; a cell without them has nullptr
     Kernel<double> f64[cells];
+    Activations<float> f32_activations;
+    Activations<double> f64_activations;
+    index (*multiply_adds)(index rounds);  // returns the floating-point operations done
 };
 
 }  // namespace penstock

@@ -22,9 +22,11 @@ class Arena {
   public:
     explicit Arena(char* base = nullptr) : base_(base) {}
     template <class U> U* take(index count) {
-        U* start = reinterpret_cast<U*>(base_ + used_);
-        used_ += static_cast<std::size_t>(divide_up(count * index(sizeof(U)), 64) * 64);
-        return base_ ? start : nullptr;
+        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(U), start = used_;
+        used_ += (bytes + 63) / 64 * 64 + red_zone;
+        if (!base_) return nullptr;
+        allow_access(base_ + start, bytes);
+        return reinterpret_cast<U*>(base_ + start);
     }
     std::size_t used() const { return used_; }
 

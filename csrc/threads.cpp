@@ -141,6 +141,7 @@ void* workspace(std::size_t bytes) {
 #endif
         buffer.bytes = rounded;
     }
+    forbid_access(buffer.data, buffer.bytes);
     return buffer.data;
 }
 

@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(PENSTOCK_RED_ZONES)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace penstock {
 
 class Barrier;
@@ -44,6 +48,22 @@ template <class F> void parallel(int threads, F f) {
     }
     parallel(threads, [](void* context, const Team& team) { (*static_cast<F*>(context))(team); }, &f);
 }
+
+// AddressSanitizer's builds (`make sanitize`) forbid all scratch memory and allow what is handed out, slice
+// by slice, with something forbidden after each. Elsewhere these do nothing.
+#if defined(PENSTOCK_RED_ZONES)
+constexpr std::size_t red_zone = 64;
+__attribute__((always_inline)) inline void allow_access(void* start, std::size_t bytes) {
+    __asan_unpoison_memory_region(start, bytes);
+}
+__attribute__((always_inline)) inline void forbid_access(void* start, std::size_t bytes) {
+    __asan_poison_memory_region(start, bytes);
+}
+#else
+constexpr std::size_t red_zone = 0;
+__attribute__((always_inline)) inline void allow_access(void*, std::size_t) {}
+__attribute__((always_inline)) inline void forbid_access(void*, std::size_t) {}
+#endif
 
 // Scratch memory of the calling thread, 64-byte aligned, kept from call to call and grown when needed: a
 // fresh large allocation costs page faults that take as long as the arithmetic. Contents are undefined.

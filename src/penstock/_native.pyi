@@ -132,3 +132,9 @@ def layer_backward(
     bf16_products: bool = False,
 ) -> None:
     """Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights."""
+
+def activation(name: str, x: Array, y: Array) -> None:
+    """`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,)."""
+
+def measure_peak(seconds: float) -> float:
+    """Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s."""

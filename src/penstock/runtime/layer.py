@@ -17,8 +17,8 @@ class Layer:
 
     cell: one of rnn_tanh, rnn_relu, lstm, gru, gru_reset_before.
     weights: by the names of penstock.nn's parameters: weight_ih (G*H, D), weight_hh (G*H, R), and where there
-        are any bias_ih and bias_hh (G*H), weight_hr (R, H), weight_peephole (3*H); each name may end in `_l0`,
-        as in a state_dict. float32 or float64, all alike. They are copied where they are not contiguous,
+        are any bias_ih and bias_hh (G*H), weight_hr (R, H), weight_peephole (3*H); each may end in `_l0`, as
+        in a state_dict. float32 or float64, all alike. They are copied where they are not contiguous,
         otherwise later changes to the arrays are seen.
     reverse: from the end of each row to its start.
     threads: how many may be used.
