@@ -71,13 +71,13 @@ def _settle(contestant: Contestant, all_of_them: Sequence[Contestant]) -> None:
 def _burst(run: Run, seconds: float) -> list[float]:
     """The seconds of as many calls as fit, one at least."""
     end = time.perf_counter() + seconds
-    times = [_timed(run)]
+    times = [timed(run)]
     while time.perf_counter() < end:
-        times.append(_timed(run))
+        times.append(timed(run))
     return times
 
 
-def _timed(run: Run) -> float:
+def timed(run: Run) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -9,14 +9,16 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+import torch
+
 from benchmarks import contest as contests
 from benchmarks import peers
 from benchmarks.checks import Case, Settings
-from benchmarks.contest import Contest
+from benchmarks.contest import Contest, Run
 from benchmarks.figures import Line
 from benchmarks.gate import Gate, peer_failures
 from benchmarks.grid import Kind, Shape
-from benchmarks.timing import Contestant, Timing, in_turns
+from benchmarks.timing import Contestant, Timing, in_turns, timed
 from penstock import _native
 
 FORWARD = ("inference", "step", "threads", "peak-forward")
@@ -25,7 +27,7 @@ TRAINING = ("training-lstm", "training-gru-rnn", "training-ragged", "threads", "
 FIGURES = tuple(dict.fromkeys(FORWARD + TRAINING))
 PEAK_SHAPES = ((64, 256), (64, 512))
 """(B, H) in which the share of the peak is taken."""
-PEAK_SECONDS = 0.1
+PEAK_SECONDS, PEAK_ROUNDS = 0.01, 9
 
 Times = dict[tuple[str, int], Timing]
 """By contestant and number of threads."""
@@ -84,7 +86,8 @@ def _forward(settings: Settings, contest: Contest, failures: dict[int, dict[str,
     lines = [_line("inference", contest, n, times, failures[n], notes) for n in settings.threads]
     lines += _step(contest, times)
     lines += _over_one_thread("forward", contest, times)
-    return lines + _share_of_peak("forward", 1, contest, times)
+    run = contest.forward(contests.call_ours, contest.ours)
+    return lines + _share_of_peak("forward", 1, contest, run, failures.get(1, {}))
 
 
 def _differs(peer: peers.Peer, contest: Contest, threads: Sequence[int]) -> str:
@@ -105,7 +108,8 @@ def _training(settings: Settings, contest: Contest, failures: dict[int, dict[str
     figure = training_figure(contest.kind, contest.shape)
     lines = [_line(figure, contest, n, times, failures[n], notes) for n in settings.threads]
     lines += _over_one_thread("training", contest, times)
-    return lines + _share_of_peak("training", 3, contest, times)
+    run = contest.training(*ours)
+    return lines + _share_of_peak("training", 3, contest, run, failures.get(1, {}))
 
 
 def _times(settings: Settings, contest: Contest, contestants: Sequence[Contestant]) -> Times:
@@ -144,14 +148,22 @@ def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
     return [_own("threads", contest, case, 2, one.ms / two.ms, {"one": one, "two": two})]
 
 
-def _share_of_peak(mode: str, passes: int, contest: Contest, times: Times) -> list[Line]:
-    """`passes`: products of the size of the forward pass in all, three in training."""
-    shape, ours = contest.shape, times.get(("ours", 1))
-    if measure_peak is None or ours is None or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
+def _share_of_peak(
+    mode: str, passes: int, contest: Contest, run: Run, failures: dict[str, str]
+) -> list[Line]:
+    """`passes`: products of the size of the forward pass in all, three in training.
+
+    Layer and peak are measured in turns: a core slows down under such work, and the peak with it.
+    """
+    shape = contest.shape
+    if measure_peak is None or failures or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
         return []
-    peak = statistics.median(measure_peak(PEAK_SECONDS) for _ in range(3))
-    reached = passes * shape.flops(contest.kind) / (ours.ms * 1e6)  # GFLOP/s
-    line = _own(f"peak-{mode}", contest, str(shape), 1, 100 * reached / peak, {"ours": ours})
+    torch.set_num_threads(1)
+    rounds = [(timed(run), measure_peak(PEAK_SECONDS)) for _ in range(PEAK_ROUNDS)]
+    seconds, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
+    reached = passes * shape.flops(contest.kind) / seconds * 1e-9
+    line = Line(f"peak-{mode}", contest.kind.name, str(shape), 1, 100 * reached / peak,
+                {"ours": seconds * 1e3}, PEAK_ROUNDS)  # fmt: skip
     line.notes = [f"{reached:.0f} of {peak:.0f} GFLOP/s"]
     return [line]
 
