@@ -28,7 +28,7 @@ test: $(VENV)/.tools $(VENV)/.built  ## the whole test suite (PYTEST="-k lstm" f
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 sanitize: $(VENV)/.tools  ## the kernels' tests under the sanitizers for memory, overflow and threads: about 6 minutes
-	sh scripts/sanitize.sh $(BIN)/python
+	sh scripts/sanitize.sh $(CURDIR)/$(BIN)/python
 
 lint: $(VENV)/.tools $(VENV)/.built  ## style, types, import contract, spelling
 	$(BIN)/ruff check

@@ -91,7 +91,7 @@ template <class C, class T, class P> struct BackwardPlan {
         d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
         a_rows = arena.take<const T*>(p.threads * S::unit_gates);
         out_rows = arena.take<T*>(p.threads * S::unit_gates);
-        if (!gate_rows) return;
+        if (!arena.fits()) return;
         for (index k = 0; k < capacity; ++k) gate_rows[k] = gate_row(k);
         for (index b = 0; b < batch; ++b) {
             d_h_rows[b] = d_h + b * sizes.outputs;

@@ -23,22 +23,31 @@ template <class C, class T, class Arguments> int threads_for(const Arguments& p,
     return useful_threads<C, T>(sizes, p.layout, p.weights.projection, p.threads);
 }
 
-// Plans every direction in one workspace: first over no memory to learn the size.
+// Plans every direction in the workspace and uses the plans; false where it is too small.
+template <class Plan, class Arguments, class Use>
+bool try_plans(Arena& arena, const Arguments* arguments, int count, Use use) {
+    Plan first(arena, arguments[0]);
+    if (count == 1) {
+        Plan* const plans[] = {&first};
+        if (arena.fits()) use(plans);
+        return arena.fits();
+    }
+    Plan second(arena, arguments[1]);
+    Plan* const plans[] = {&first, &second};
+    if (arena.fits()) use(plans);
+    return arena.fits();
+}
+
 template <class Plan, class Arguments, class Use>
 void with_plans(const Arguments* directions, int count, int threads, Use use) {
     Arguments arguments[2] = {directions[0], directions[count - 1]};
     for (Arguments& a : arguments) a.threads = threads;
-    Arena counted;
-    for (int i = 0; i < count; ++i) Plan(counted, arguments[i]);
-    Arena real(static_cast<char*>(workspace(counted.used() + 64)));
-    Plan first(real, arguments[0]);
-    if (count == 1) {
-        Plan* const plans[] = {&first};
-        return use(plans);
-    }
-    Plan second(real, arguments[1]);
-    Plan* const plans[] = {&first, &second};
-    use(plans);
+    const Workspace before = workspace(0);
+    Arena arena(before.data, before.bytes);
+    if (try_plans<Plan>(arena, arguments, count, use)) return;
+    const Workspace grown = workspace(arena.used());
+    Arena larger(grown.data, grown.bytes);
+    try_plans<Plan>(larger, arguments, count, use);
 }
 
 template <class C, class T, class P> void forward(const ForwardArguments<T>* directions, int count) {

@@ -17,22 +17,24 @@ constexpr index share_of_work = 1 << 17;  // multiply-adds that are worth a thre
 constexpr index share_of_step = 1 << 15;  // the same between two barriers
 constexpr std::size_t cached_weights = 2 << 20;  // bytes of weights that fit a core's own cache
 
-// Hands out slices of one block of memory. Planned twice: over no memory to learn the size, then for real.
+// Hands out slices of one block of memory, and nullptr once it is too small: then `used` tells the size that
+// a second attempt needs.
 class Arena {
   public:
-    explicit Arena(char* base = nullptr) : base_(base) {}
+    Arena(void* base, std::size_t capacity) : base_(static_cast<char*>(base)), capacity_(capacity) {}
     template <class U> U* take(index count) {
         const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(U), start = used_;
         used_ += (bytes + 63) / 64 * 64 + red_zone;
-        if (!base_) return nullptr;
+        if (!fits()) return nullptr;
         allow_access(base_ + start, bytes);
         return reinterpret_cast<U*>(base_ + start);
     }
     std::size_t used() const { return used_; }
+    bool fits() const { return used_ <= capacity_; }
 
   private:
     char* base_;
-    std::size_t used_ = 0;
+    std::size_t capacity_, used_ = 0;
 };
 
 // Sizes of one call. `group` panels of units are computed together: four when a unit has one slot.

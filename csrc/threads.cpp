@@ -126,7 +126,7 @@ void parallel(int threads, void (*body)(void* context, const Team& team), void* 
     if (!run_on_openmp(threads, work)) run_on_threads(threads, work);
 }
 
-void* workspace(std::size_t bytes) {
+Workspace workspace(std::size_t bytes) {
     thread_local Buffer buffer;
     if (bytes > buffer.bytes) {
         std::free(buffer.data);
@@ -142,7 +142,7 @@ void* workspace(std::size_t bytes) {
         buffer.bytes = rounded;
     }
     forbid_access(buffer.data, buffer.bytes);
-    return buffer.data;
+    return {buffer.data, buffer.bytes};
 }
 
 }  // namespace penstock

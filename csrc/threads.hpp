@@ -67,6 +67,10 @@ __attribute__((always_inline)) inline void forbid_access(void*, std::size_t) {}
 
 // Scratch memory of the calling thread, 64-byte aligned, kept from call to call and grown when needed: a
 // fresh large allocation costs page faults that take as long as the arithmetic. Contents are undefined.
-void* workspace(std::size_t bytes);
+struct Workspace {
+    void* data;
+    std::size_t bytes;
+};
+Workspace workspace(std::size_t bytes);
 
 }  // namespace penstock

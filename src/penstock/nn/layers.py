@@ -41,6 +41,8 @@ class _Recurrent(nn.RNNBase):
         found: list[Any] = [
             own[name] if name in own else getattr(self, name) for names in self._all_weights for name in names
         ]
+        if self.num_layers == 1:
+            return [tuple(found)]
         each = len(found) // self.num_layers
         return [tuple(found[first : first + each]) for first in range(0, len(found), each)]
 
@@ -66,6 +68,10 @@ class _Recurrent(nn.RNNBase):
         states as a third value. Raises as torch.nn does for wrong shapes and dtypes; ValueError for
         `lengths` of a wrong size or out of range, TypeError for `lengths` that are not integers.
         """
+        if lengths is None and not (return_cell_states or ops.keeps()) and type(input) is Tensor:
+            result = self._infer(input, hx)
+            if result is not None:
+                return result
         if return_cell_states and not isinstance(self, nn.LSTM):
             raise ValueError(f"return_cell_states: expected an LSTM, got {type(self).__name__}, "
                              "which has no cell state")  # fmt: skip
@@ -82,7 +88,8 @@ class _Recurrent(nn.RNNBase):
         if input.dim() == 2:
             return self._forward_unbatched(input, hx, lengths, return_cell_states)
 
-        input, state, weights = self._cast(input, self._state(hx, dim=3))
+        state = self._state(hx, dim=3)
+        input, state, weights = self._cast(input, state)
         route = ops.route((input, *state, *itertools.chain(*weights)))
         if route is ops.Route.FOREIGN or not self._fits(input, state):
             self._check(input, state, None)
@@ -99,6 +106,23 @@ class _Recurrent(nn.RNNBase):
         )  # fmt: skip
         result = (y, self._final(h_n, c_n))
         return (*result, c_steps) if return_cell_states else result
+
+    def _infer(self, x: Tensor, hx: Any) -> Any:
+        """One layer without gradients in the fewest steps; None where this is not the usual case.
+
+        A single step of a small layer takes the kernels 2 us: most of a call is what stands around them.
+        """
+        if x.dim() != 3 or self.num_layers != 1 or x.dtype is torch.bfloat16 or not x.numel():
+            return None
+        (weights,), (h0, c0) = self._weights(), self._state(hx, 3)
+        route = ops.route((x, h0, c0, *weights))
+        if route is not ops.Route.DIRECT or torch.is_autocast_enabled("cpu"):
+            return None
+        try:
+            y, h_n, c_n = ops.infer(x, h0, c0, weights, self._layer(self.batch_first))
+        except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
+            return None
+        return y, self._final(h_n, c_n)
 
     def _forward_unbatched(self, input: Tensor, hx, lengths: Lengths | None, return_cell_states: bool):
         state = tuple(None if s is None else s.unsqueeze(1) for s in self._state(hx, dim=2))
@@ -184,7 +208,8 @@ class _Recurrent(nn.RNNBase):
 
     def _cast(self, x: Tensor, state: State) -> tuple[Tensor, State, LayerWeights]:
         """What a call computes with: all of it in the dtype of autocast, where that is on."""
-        weights, dtype = self._weights(), autocast_dtype(x)
+        weights = self._weights()
+        dtype = autocast_dtype(x) if torch.is_autocast_enabled("cpu") else None
         if dtype is None:
             return x, state, weights
         return cast(x, dtype), cast(state, dtype), cast(weights, dtype)

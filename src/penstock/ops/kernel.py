@@ -84,7 +84,7 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """One layer; the result as that of `allocate`, the reserve only to `keep` for a backward pass."""
-    lowered = x.dtype == torch.bfloat16
+    lowered = x.dtype is torch.bfloat16
     if lowered:
         x, h0, c0, *weights = _floats((x, h0, c0, *weights))  # type: ignore[assignment]
     outputs = allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
@@ -95,6 +95,24 @@ def forward(
         lowered and has_bf16_products(cell),
     )  # fmt: skip
     return (*_lowered(outputs[:4]), outputs[4]) if lowered else outputs  # type: ignore[return-value]
+
+
+def infer(
+    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`forward` of a float32 or float64 batch of whole sequences, in as few steps as it takes: y, h_n, c_n."""
+    cell, directions, batch_first = options
+    first, second, _ = x.shape
+    output, batch = weights[1].shape[1], first if batch_first else second
+    empty = memory.empty
+    y, h_n, c_n = empty((first, second, directions * output), x), empty((directions, batch, output), x), None
+    if HAS_CELL_STATE[cell]:
+        c_n = empty((directions, batch, weights[0].shape[0] // GATES[cell]), x)
+    _native.layer_forward(
+        cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
+        _contiguous(c0), None, None, batch_first, torch.get_num_threads(), y, h_n, c_n, None, None,
+    )  # fmt: skip
+    return y, h_n, c_n
 
 
 def has_bf16_products(cell: str) -> bool:
@@ -154,7 +172,7 @@ def _matrices(weights: Weights) -> tuple[Tensor, ...]:
     for w in weights:
         if not w.is_contiguous():
             return tuple(w.contiguous() for w in weights)
-    return tuple(weights)
+    return weights if type(weights) is tuple else tuple(weights)
 
 
 def _rows(sequence: Tensor | None) -> Tensor | None:
