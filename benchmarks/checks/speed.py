@@ -28,6 +28,7 @@ FIGURES = tuple(dict.fromkeys(FORWARD + TRAINING))
 PEAK_SHAPES = ((64, 256), (64, 512))
 """(B, H) in which the share of the peak is taken."""
 PEAK_SECONDS, PEAK_ROUNDS = 0.01, 9
+STEPS = 3000
 
 Times = dict[tuple[str, int], Timing]
 """By contestant and number of threads."""
@@ -84,7 +85,7 @@ def _forward(settings: Settings, contest: Contest, failures: dict[int, dict[str,
         notes.append("torch: its nearest cell")
     times = _times(settings, contest, contestants)
     lines = [_line("inference", contest, n, times, failures[n], notes) for n in settings.threads]
-    lines += _step(contest, times)
+    lines += _step(contest, failures.get(1, {}))
     lines += _over_one_thread("forward", contest, times)
     run = contest.forward(contests.call_ours, contest.ours)
     return lines + _share_of_peak("forward", 1, contest, run, failures.get(1, {}))
@@ -132,12 +133,16 @@ def _line(
     return line
 
 
-def _step(contest: Contest, times: Times) -> list[Line]:
-    """One step of one row through the Python layer, in us."""
-    shape, ours = contest.shape, times.get(("ours", 1))
-    if (shape.B, shape.T, shape.H) != (1, 1, 64) or ours is None:
+def _step(contest: Contest, failures: dict[str, str]) -> list[Line]:
+    """One step of one row through the Python layer, in us: nothing but the call is timed."""
+    shape, layer = contest.shape, contest.ours
+    if (shape.B, shape.T, shape.H) != (1, 1, 64) or failures:
         return []
-    return [_own("step", contest, str(shape), 1, ours.ms * 1e3, {"ours": ours})]
+    torch.set_num_threads(1)
+    x, hx = contest.x, contest.zeros[0] if len(contest.zeros) == 1 else contest.zeros
+    with torch.no_grad():
+        seconds = statistics.median(timed(lambda: layer(x, hx)) for _ in range(STEPS))
+    return [Line("step", contest.kind.name, str(shape), 1, seconds * 1e6, {"ours": seconds * 1e3}, STEPS)]
 
 
 def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
