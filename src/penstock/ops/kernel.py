@@ -100,7 +100,7 @@ def forward(
 def infer(
     x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`forward` of a float32 or float64 batch of whole sequences, in as few steps as it takes: y, h_n, c_n."""
+    """`forward` of a float32 or float64 batch of whole sequences in the fewest steps: y, h_n and c_n."""
     cell, directions, batch_first = options
     first, second, _ = x.shape
     output, batch = weights[1].shape[1], first if batch_first else second
