@@ -27,7 +27,7 @@ demo: $(VENV)/.built  ## train a model on this machine's own Python files, and u
 test: $(VENV)/.tools $(VENV)/.built  ## the whole test suite (PYTEST="-k lstm" for a part of it)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
-sanitize: $(VENV)/.tools  ## the kernels' tests under the sanitizers for memory, overflow and threads: about 6 minutes
+sanitize: $(VENV)/.tools  ## the kernels' tests under the sanitizers for memory, overflow and threads: some minutes
 	sh scripts/sanitize.sh $(CURDIR)/$(BIN)/python
 
 lint: $(VENV)/.tools $(VENV)/.built  ## style, types, import contract, spelling

@@ -68,7 +68,7 @@ class _Recurrent(nn.RNNBase):
         states as a third value. Raises as torch.nn does for wrong shapes and dtypes; ValueError for
         `lengths` of a wrong size or out of range, TypeError for `lengths` that are not integers.
         """
-        if lengths is None and not (return_cell_states or ops.keeps()) and type(input) is Tensor:
+        if lengths is None and not (return_cell_states or torch.is_grad_enabled()) and type(input) is Tensor:
             result = self._infer(input, hx)
             if result is not None:
                 return result

@@ -3,11 +3,10 @@
 from penstock.ops.kernel import Options as Options
 from penstock.ops.kernel import infer as infer
 from penstock.ops.recurrence import Output as Output
-from penstock.ops.recurrence import keeps as keeps
 from penstock.ops.recurrence import layer as layer
 from penstock.ops.recurrence import run as run
 from penstock.ops.route import Route as Route
 from penstock.ops.route import is_native as is_native
 from penstock.ops.route import route as route
 
-__all__ = ["Options", "Output", "Route", "infer", "is_native", "keeps", "layer", "route", "run"]
+__all__ = ["Options", "Output", "Route", "infer", "is_native", "layer", "route", "run"]

@@ -64,10 +64,6 @@ def layer(
     return run(chosen, x, h0, c0, flat, lengths, batch_sizes, options, cell_states)
 
 
-keeps = torch.is_grad_enabled
-"""Whether calls are recorded for a backward pass."""
-
-
 def run(
     route: Route,
     x: Tensor,
@@ -84,7 +80,7 @@ def run(
     The reference gives the cell states wherever there are any.
     """
     tensors = (x, h0, c0, *weights)
-    keep = keeps() and any(t is not None and t.requires_grad for t in tensors)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if route is Route.DIRECT:
         if keep:
             outputs = functions.apply_plainly(options, cell_states, True, lengths, batch_sizes, *tensors)
