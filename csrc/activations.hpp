@@ -103,7 +103,8 @@ template <class T, int N> PENSTOCK_INLINE void divide_by_one_plus(Vec<T> (&x)[N]
         Vec<T> r[N], q[N];
         PENSTOCK_EACH r[n] = (Vec<T>)_mm512_rcp14_ps((__m512)whole[n]);
         PENSTOCK_EACH q[n] = x[n] * r[n];
-        PENSTOCK_EACH x[n] -= q[n] * whole[n];
+        // In one operation: the rest is what rounding the product would lose.
+        PENSTOCK_EACH x[n] = (Vec<T>)_mm512_fnmadd_ps((__m512)q[n], (__m512)whole[n], (__m512)x[n]);
         PENSTOCK_EACH x[n] = q[n] + r[n] * x[n];
         return;
     }

@@ -9,6 +9,14 @@
 
 namespace penstock::PENSTOCK_ISA {
 
+// Where one row of a step keeps its values.
+template <class T> struct BackwardRow {
+    index b, pair;
+    T* d_gates;
+    const T *h_prev, *c_prev, *c, *d_reset;
+    T *d_h, *d_c, *full, *reset;
+};
+
 template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
     const BackwardArguments<T>& p;
@@ -27,17 +35,18 @@ template <class C, class T, class P> struct BackwardPlan {
     Weights<T> sums;
     bool folds;
     // Of the pairs of a chunk:
-    index capacity;          // how many there can be
-    T* d_gates;              // panel by panel, pair by pair inside a panel
-    T *full, *d_projected;   // for a projection: h before it, gradient after it
-    T* reset;                // r * h_prev
-    P *x_packed, *h_packed;  // what the weights were multiplied with, packed for the products
+    index capacity;              // how many there can be
+    T* d_gates;                  // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;       // for a projection: h before it, gradient after it
+    T* reset;                    // r * h_prev
+    const T **x_rows, **h_rows;  // what the weights were multiplied with
+    P *x_packed, *h_packed;      // the same, packed for the products
     T* full_packed;
     bf16 *rounded_gates, *rounded_columns;  // d_gates row by row; for each thread those of a panel transposed
-    const T **x_rows, **h_rows;
     const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
     T** d_x_rows;
     T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
+    BackwardRow<T>* rows;                         // for each thread, those of a step
     const T** a_rows;                             // for each thread, a panel's gates
     T** out_rows;
 
@@ -60,7 +69,7 @@ template <class C, class T, class P> struct BackwardPlan {
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
         gates = p.reserve;
         c = gates + pairs * sizes.gates;
-        h = c + pairs * sizes.cell_states;
+        h = C::gate_is_state ? gates : c + pairs * sizes.cell_states;
         d_h = arena.take<T>(batch * sizes.outputs);
         d_c = arena.take<T>(batch * sizes.cell_states);
         d_full = arena.take<T>(projected ? batch * sizes.units : 0);
@@ -78,8 +87,8 @@ template <class C, class T, class P> struct BackwardPlan {
         rounded_gates = arena.take<bf16>(rounds<P> ? rounded_rows() * rounded_stride() : 0);
         rounded_columns =
             arena.take<bf16>(rounds<P> ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
-        x_rows = arena.take<const T*>(rounds<P> ? capacity : 0);
-        h_rows = arena.take<const T*>(rounds<P> ? capacity : 0);
+        x_rows = arena.take<const T*>(capacity);
+        h_rows = arena.take<const T*>(capacity);
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
         gate_rows = arena.take<const T*>(capacity);
         c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
@@ -89,6 +98,7 @@ template <class C, class T, class P> struct BackwardPlan {
         d_h_rows = arena.take<T*>(batch);
         d_full_rows = arena.take<T*>(projected ? batch : 0);
         d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
+        rows = arena.take<BackwardRow<T>>(p.threads * batch);
         a_rows = arena.take<const T*>(p.threads * S::unit_gates);
         out_rows = arena.take<T*>(p.threads * S::unit_gates);
         if (!arena.fits()) return;
@@ -185,10 +195,8 @@ template <class C, class T, class P> struct BackwardPlan {
                                         : c0.at(row);
     }
     T* d_x_at(const Step& step, index row) const {
-        return own_d_x_row(p.layout.offset[step.time] + row, step.time, row);
-    }
-    T* own_d_x_row(index pair, index time, index row) const {
-        return p.add_to_d_x ? own_d_x + pair * sizes.input : p.d_x.at(p.layout, time, row);
+        const index pair = p.layout.offset[step.time] + row;
+        return p.add_to_d_x ? own_d_x + pair * sizes.input : p.d_x.at(p.layout, step.time, row);
     }
 };
 
@@ -196,7 +204,8 @@ template <class C, class T, class P> struct BackwardPlan {
 template <class C, class T, class P> class BackwardPass {
   public:
     BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team)
-        : BackwardPass(plan, share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
+        : BackwardPass(plan, team,
+                       share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
 
     void start() {
         for (index b = begin_; b < end_; ++b) load_final_gradient(b);
@@ -230,7 +239,7 @@ template <class C, class T, class P> class BackwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    BackwardPass(const BackwardPlan<C, T, P>& plan, const Share& share)
+    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -238,7 +247,8 @@ template <class C, class T, class P> class BackwardPass {
           end_(share.end),
           units_(share.units),
           first_unit_(units_.begin(sizes_.panels) * panel),
-          last_unit_(units_.end(sizes_.panels) * panel) {}
+          last_unit_(units_.end(sizes_.panels) * panel),
+          rows_(plan.rows + team.thread * plan.p.layout.batch) {}
 
     // This thread's part of rows of `count` values: all, or those of its units.
     index first(index) const { return units_.threads == 1 ? 0 : first_unit_; }
@@ -281,28 +291,14 @@ template <class C, class T, class P> class BackwardPass {
     // What the sums over the chunk will need of this pair.
     void remember(const Step& step, index b, index pair) {
         if (units_.thread != 0) return;
-        if constexpr (rounds<P>) {  // packed two by two when all are there
-            plan_.x_rows[pair] = p_.x.at(p_.layout, step.time, b);
-            plan_.h_rows[pair] = plan_.h_before(step, b);
-        } else {
-            if (p_.d_weights.ih)
-                pack_row(plan_.x_packed, plan_.inputs, p_.x.at(p_.layout, step.time, b), pair);
-            if (p_.d_weights.hh) pack_row(plan_.h_packed, sizes_.states(), plan_.h_before(step, b), pair);
-        }
+        plan_.x_rows[pair] = p_.x.at(p_.layout, step.time, b);
+        plan_.h_rows[pair] = plan_.h_before(step, b);
         if (p_.d_x.data) plan_.d_x_rows[pair] = plan_.d_x_at(step, b);
         if (p_.d_weights.peephole) {
             plan_.c_prev_rows[pair] = plan_.c_before(step, b);
             plan_.c_rows[pair] = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
         }
     }
-    void pack_row(T* packed, Columns<T> shape, const T* row, index pair) {
-        for (index group = 0; group < shape.groups(); ++group) {
-            const index width = shape.width(group) * panel;
-            copy_padded(packed + shape.begin(group) * plan_.capacity + pair * width, row + shape.begin(group),
-                        shape.valid(group), width);
-        }
-    }
-
     void unproject(index pair, index rows) {
         for (index b = begin_; b < begin_ + rows; ++b) {
             T* kept = plan_.d_projected + (pair + b) * sizes_.outputs;
@@ -315,34 +311,17 @@ template <class C, class T, class P> class BackwardPass {
 
     template <class Cell>
     PENSTOCK_INLINE void pointwise(const Step& step, index first_pair, index rows, Cell cell) {
+        for (index i = 0; i < rows; ++i) rows_[i] = row_of(step, begin_ + i, first_pair + begin_ + i);
         const Gates<C, T, const T> gates{plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows,
                                          0};
-        for (index b = begin_; b < begin_ + rows; ++b) {
-            const Row row = row_of(step, b, first_pair + b);
-            index at = first(sizes_.units);
-            for (; at + panel < last(sizes_.units); at += 2 * panel) {
-                const Backward<T> two[] = {block(row, gates, at), block(row, gates, at + panel)};
-                cell(two);
-            }
-            if (at < last(sizes_.units)) {
-                const Backward<T> one[] = {block(row, gates, at)};
-                cell(one);
-            }
-            const T* packed = p_.weights.projection ? row.full : row.reset;
-            if (packed) pack_row(plan_.full_packed, plan_.hidden, packed, row.pair);
-        }
+        ahead_ = p_.reverse ? step.rows : -step.rows;
+        const Walk<C, T> walk(rows, first(sizes_.units) / panel, last(sizes_.units) / panel);
+        in_turns(walk, [&](auto place) { return block(rows_[place.row], gates, place.panel); }, cell);
     }
 
-    // Where one row of a step keeps its values.
-    struct Row {
-        index b, pair;
-        T* d_gates;
-        const T *h_prev, *c_prev, *c, *d_reset;
-        T *d_h, *d_c, *full, *reset;
-    };
-    Row row_of(const Step& step, index b, index pair) const {
+    BackwardRow<T> row_of(const Step& step, index b, index pair) const {
         const bool projected = p_.weights.projection;
-        Row row{};
+        BackwardRow<T> row{};
         row.b = b, row.pair = pair;
         row.d_gates = plan_.gate_row(pair);
         row.h_prev = plan_.h_before(step, b);
@@ -360,10 +339,15 @@ template <class C, class T, class P> class BackwardPass {
         return row;
     }
 
-    PENSTOCK_INLINE Backward<T> block(const Row& row, const Gates<C, T, const T>& gates, index at) const {
+    PENSTOCK_INLINE Backward<T> block(const BackwardRow<T>& row, const Gates<C, T, const T>& gates,
+                                      index q) const {
+        const index at = q * panel;
         Backward<T> s{};
-        s.gates = gates.panel(sizes_, at / panel, row.b);
-        s.d_gates = row.d_gates + at / panel * plan_.panel_stride();
+        s.gates = gates.panel(sizes_, q, row.b);
+        s.d_gates = row.d_gates + q * plan_.panel_stride();
+        for (index slot = 0; slot < C::slots; ++slot)
+            __builtin_prefetch(s.gates + ahead_ * sizes_.gates + slot * panel, 0, 2);
+        if (C::has_cell_state) __builtin_prefetch(row.c_prev + at + ahead_ * sizes_.units, 0, 2);
         s.h_prev = row.h_prev + at;
         s.d_h = row.d_h + at;
         if constexpr (C::has_cell_state) {
@@ -454,6 +438,8 @@ template <class C, class T, class P> class BackwardPass {
     const index begin_, end_;
     const Team units_;
     const index first_unit_, last_unit_;
+    BackwardRow<T>* const rows_;
+    index ahead_ = 0;
 };
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -49,14 +49,14 @@ template <class C, class T, class P> struct ForwardPlan {
         if (p.reserve) {
             gates = p.reserve;
             c = gates + p.layout.rows * sizes.gates;
-            h = c + p.layout.rows * sizes.cell_states;
+            h = C::gate_is_state ? gates : c + p.layout.rows * sizes.cell_states;
         } else {
             gates = arena.take<T>((batch + p.threads * chunk_rows) * sizes.gates);
             c = arena.take<T>(batch * sizes.cell_states);
             h = arena.take<T>(h_in_y ? 0 : 2 * batch * sizes.outputs);
         }
         rounded_x = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(sizes.input) : 0);
-        rounded_h = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(widest_state()) : 0);
+        rounded_h = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(sizes.output) : 0);
         x_rows = arena.take<const T*>(p.threads * scratch);
         h_rows = arena.take<const T*>(p.threads * scratch);
         old_c_rows = arena.take<const T*>(p.threads * scratch);
@@ -67,7 +67,6 @@ template <class C, class T, class P> struct ForwardPlan {
         out_rows = arena.take<T*>(p.threads * scratch);
     }
 
-    index widest_state() const { return max(sizes.output, C::reset_before ? sizes.hidden : 0); }
     static constexpr Span candidate_span() {
         if constexpr (C::reset_before) return C::candidate;
         else return {0, 0};
@@ -143,7 +142,7 @@ template <class C, class T, class P> class ForwardPass {
           own_gates_(plan.gates +
                      (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
           rounded_x_(plan.rounded_x + team.thread * plan.scratch * padded_depth(plan.sizes.input)),
-          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.widest_state())),
+          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.sizes.output)),
           x_rows_(plan.x_rows + team.thread * plan.scratch),
           h_rows_(plan.h_rows + team.thread * plan.scratch),
           old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
@@ -195,7 +194,7 @@ template <class C, class T, class P> class ForwardPass {
 
     void input_product(index g, index pair, index rows) {
         const Rows x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
-        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates);
+        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates, g + 1);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
             const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
@@ -215,7 +214,9 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
-    void product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows, const T* bias) {
+    // `after`: the group that will come next.
+    void product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows, const T* bias,
+                 index after) {
         if (plan_.direct) return direct_product(g, weights, a.rows, rows, bias);
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
@@ -235,12 +236,14 @@ template <class C, class T, class P> class ForwardPass {
             multiply<T>({.a = a.rows,
                          .depth = {weights.depth},
                          .b = weights.group(sizes_, g),
+                         .b_after = weights.group(sizes_, after),
                          .width = width,
                          .c = c_rows_,
                          .c_offset = weights.span.begin * panel,
                          .columns = width * panel,
                          .bias = from,
-                         .accumulate = bias == nullptr},
+                         .accumulate = bias == nullptr,
+                         .a_is_far = &weights == &plan_.input && g == first_group_},
                         rows);
     }
 
@@ -253,12 +256,19 @@ template <class C, class T, class P> class ForwardPass {
                     const index at = q * S::unit_gates + slot * panel + part;
                     const index unit = (g * S::group + q) * panel + part;
                     const T* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
-                    for (index i = 0; i < rows; ++i) {
-                        const Vec<T> sum = inner_products(a_rows[i], w, weights.depth, weights.depth,
-                                                          max(0, min(lanes, sizes_.hidden - unit)));
-                        store(c_rows_[i] + at, sum + load(bias ? bias + at : c_rows_[i] + at));
-                    }
+                    const index count = max(0, min(lanes, sizes_.hidden - unit));
+                    index i = 0;
+                    for (; i + inner_rows <= rows; i += inner_rows)
+                        inner_tile<inner_rows>(a_rows, w, weights.depth, count, i, at, bias);
+                    for (; i < rows; ++i) inner_tile<1>(a_rows, w, weights.depth, count, i, at, bias);
                 }
+    }
+    template <index Rows> void inner_tile(const T* const* a_rows, const T* w, index depth, index count,
+                                          index row, index at, const T* bias) {
+        Vec<T> sum[Rows] = {};
+        if (count) inner_products<T, Rows>(a_rows + row, w, depth, depth, count, sum);
+        for (index i = 0; i < Rows; ++i)
+            store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
     }
 
     index compute(const Step& step, index pair, bool hoisted) {
@@ -267,21 +277,22 @@ template <class C, class T, class P> class ForwardPass {
         find_rows(step, rows);
         round(h_rows_, rows, sizes_.output, rounded_h_);
         // With few rows the products of all groups come first: more blocks for the cell to work on in turns.
-        const index together = rows < tile_rows ? last_group_ - first_group_ : 1;
-        for (index g = first_group_; g < last_group_; g += together) {
-            for (index each = g; each < g + together; ++each) {
-                for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, each, begin_ + i);
-                if (!hoisted) input_product(each, pair, rows);
-                product(each, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr);
-            }
-            pointwise(gates, g, g + together, rows,
-                      [](const auto& blocks) { C::template forward<T>(blocks); });
+        const bool few = rows < tile_rows;
+        const auto cell = [](const auto& blocks) { C::template forward<T>(blocks); };
+        for (index n = first_group_; n < last_group_; ++n) {
+            // There and back again: the weights read last are still in the cache.
+            const bool back = step.time % 2;
+            const index g = back ? first_group_ + last_group_ - 1 - n : n;
+            for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
+            if (!hoisted) input_product(g, pair, rows);
+            product(g, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr, back ? g - 1 : g + 1);
+            if (!few) pointwise(gates, g, g + 1, rows, cell);
         }
-        if constexpr (C::reset_before) round(reset_rows_, rows, sizes_.hidden, rounded_h_);
+        if (few) pointwise(gates, first_group_, last_group_, rows, cell);
         if constexpr (C::reset_before)
             for (index g = first_group_; g < last_group_; ++g) {
                 for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
-                product(g, plan_.candidate, {reset_rows_, rounded_h_}, rows, nullptr);
+                product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, g + 1);
                 pointwise(gates, g, g + 1, rows,
                           [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
             }
@@ -304,21 +315,11 @@ template <class C, class T, class P> class ForwardPass {
         }
     }
 
-    // The blocks of groups [first, last), two at a time.
+    // The blocks of groups [first, last).
     template <class Cell>
     PENSTOCK_INLINE void pointwise(const Gates<C, T>& gates, index first, index last, index rows, Cell cell) {
-        const index q = first * S::group, panels = min(last * S::group, sizes_.panels) - q;
-        const index blocks = rows * panels;
-        index n = 0;
-        for (; n + 2 <= blocks; n += 2) {
-            const Forward<T> two[] = {block(gates, n / panels, q + n % panels),
-                                      block(gates, (n + 1) / panels, q + (n + 1) % panels)};
-            cell(two);
-        }
-        if (n < blocks) {
-            const Forward<T> one[] = {block(gates, n / panels, q + n % panels)};
-            cell(one);
-        }
+        const Walk<C, T> walk(rows, first * S::group, min(last * S::group, sizes_.panels));
+        in_turns(walk, [&](auto place) { return block(gates, place.row, place.panel); }, cell);
     }
 
     PENSTOCK_INLINE Forward<T> block(const Gates<C, T>& gates, index i, index q) const {

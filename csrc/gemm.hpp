@@ -31,14 +31,16 @@ template <class T> struct Product {
     const T* const* a;   // rows of A
     index a_offset = 0;  // added to each row address
     Depth depth;
-    const T* b;          // packed, depth.total() x (width * panel_width)
-    index width;         // panels, 1 to 4
-    index b_stride = 0;  // from one row of B to the next, if it is not packed
-    T* const* c;         // rows of C
+    const T* b;                  // packed, depth.total() x (width * panel_width)
+    const T* b_after = nullptr;  // what will be multiplied with next, if not what lies behind b
+    index width;                 // panels, 1 to 4
+    index b_stride = 0;          // from one row of B to the next, if it is not packed
+    T* const* c;                 // rows of C
     index c_offset = 0;
     index columns;            // valid columns of C, at most width * panel_width
     const T* bias = nullptr;  // width * panel_width values added to each row; needs accumulate == false
     bool accumulate = false;
+    bool a_is_far = false;  // plain rows of A that have not been read before: tiles fetch those of the next
 };
 
 // A slice of k, summed from zero and then added to C: over many k's the rounding errors of short sums grow
@@ -47,6 +49,7 @@ template <class T> struct Slice {
     Depth depth;
     index a_offset;
     const T* b;
+    const T* b_after;  // of the slice after this one
     bool first;
 };
 
@@ -58,7 +61,7 @@ template <class T> __attribute__((noinline)) void write_edge(T* out, Vec<T> sum,
 }
 
 template <class T, index Rows, index Width>
-PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T>& slice) {
+PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, index rows, const Slice<T>& slice) {
     constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
     const T* a[Rows];
     T* c[Rows];
@@ -70,7 +73,12 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T
 
     // The first tiles of a slice bring in the slice after it, a line for each k.
     const index b_stride = p.b_stride ? p.b_stride : Width * panel;
-    const T* ahead = slice.b + slice.depth.total() * b_stride + row / tile_rows % Width * depth_block * panel;
+    const T* ahead = slice.b_after + row / tile_rows % Width * depth_block * panel;
+
+    if (p.a_is_far)
+        for (index i = row + Rows; i < min(row + Rows + tile_rows, rows); ++i)
+            for (index k = 0; k < slice.depth.run; k += panel)
+                __builtin_prefetch(p.a[i] + slice.a_offset + k);
 
     for (index part = 0; part < panel_parts<T>; ++part) {
         Vec<T> sum[Rows][Width] = {};
@@ -108,14 +116,14 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, const Slice<T
 template <class T, index Width>
 PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, const Slice<T>& slice) {
     index row = 0;
-    for (; row + tile_rows <= rows; row += tile_rows) multiply_tile<T, tile_rows, Width>(p, row, slice);
+    for (; row + tile_rows <= rows; row += tile_rows) multiply_tile<T, tile_rows, Width>(p, row, rows, slice);
     switch (rows - row) {
-        case 1: return multiply_tile<T, 1, Width>(p, row, slice);
-        case 2: return multiply_tile<T, 2, Width>(p, row, slice);
+        case 1: return multiply_tile<T, 1, Width>(p, row, rows, slice);
+        case 2: return multiply_tile<T, 2, Width>(p, row, rows, slice);
 #if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
-        case 3: return multiply_tile<T, 3, Width>(p, row, slice);
-        case 4: return multiply_tile<T, 4, Width>(p, row, slice);
-        case 5: return multiply_tile<T, 5, Width>(p, row, slice);
+        case 3: return multiply_tile<T, 3, Width>(p, row, rows, slice);
+        case 4: return multiply_tile<T, 4, Width>(p, row, rows, slice);
+        case 5: return multiply_tile<T, 5, Width>(p, row, rows, slice);
 #endif
         default: return;
     }
@@ -125,22 +133,21 @@ template <class T, index Width>
 __attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
     const Depth whole = p.depth;
     const index row_of_b = p.b_stride ? p.b_stride : Width * panel_width<T>;
+    const auto slice = [&](const Depth& depth, index a_offset, index k) {
+        const T *b = p.b + k * row_of_b, *behind = b + depth.total() * row_of_b;
+        const bool last = k + depth.total() == whole.total();
+        multiply_rows<T, Width>(
+            p, rows, {depth, p.a_offset + a_offset, b, last && p.b_after ? p.b_after : behind, k == 0});
+    };
     if (whole.blocks == 1) {
         for (index k = 0; k == 0 || k < whole.run; k += depth_block)
-            multiply_rows<T, Width>(p, rows,
-                                    {{min(depth_block, whole.run - k), 1, 0, whole.step},
-                                     p.a_offset + k * whole.step,
-                                     p.b + k * row_of_b,
-                                     k == 0});
+            slice({min(depth_block, whole.run - k), 1, 0, whole.step}, k * whole.step, k);
         return;
     }
     const index blocks = max(1, depth_block / whole.run);
     for (index block = 0; block < whole.blocks; block += blocks)
-        multiply_rows<T, Width>(p, rows,
-                                {{whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step},
-                                 p.a_offset + block * whole.stride,
-                                 p.b + block * whole.run * row_of_b,
-                                 block == 0});
+        slice({whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step}, block * whole.stride,
+              block * whole.run);
 }
 
 template <class T> void multiply(const Product<T>& p, index rows) {
@@ -153,41 +160,47 @@ template <class T> void multiply(const Product<T>& p, index rows) {
     }
 }
 
-// The inner products of one row with up to a vector's width of rows `stride` apart, side by side; zeros
-// beyond `count`. For the few rows of a single
-// step this is cheaper than packing the matrix first.
-template <class T> PENSTOCK_INLINE Vec<T> inner_products(const T* a, const T* rows, index stride, index depth,
-                                                         index count) {
-    constexpr index lanes = Simd<T>::lanes;
-    Vec<T> sum[lanes];
-#pragma GCC unroll 16
-    for (index j = 0; j < lanes; ++j) sum[j] = Vec<T>{};
-    index k = 0;
-    if (count == lanes) {
+// The inner products of some rows of A with up to a vector's width of rows of W, `stride` apart, side by
+// side; zeros beyond `count`. For the few rows of a single step this is cheaper than packing the matrix
+// first. A and W share the registers: each of `at_once` rows of W meets every row of A.
+constexpr index inner_rows = PENSTOCK_VECTOR_BYTES == 64 ? 4 : 2;
+
+template <class T, index Rows>
+__attribute__((noinline)) void inner_products(const T* const* a, const T* w, index stride, index depth,
+                                              index count, Vec<T>* results) {
+    constexpr index lanes = Simd<T>::lanes, at_once = lanes < 8 || Rows > 1 ? 4 : 8;
+    static_assert(lanes % at_once == 0 || lanes < 4);
+    Vec<T> sum[Rows][lanes < at_once ? at_once : lanes];
+    for (index j = 0; j < lanes; j += at_once) {
+        const T* from[at_once];
+        for (index n = 0; n < at_once; ++n) from[n] = w + min(j + n, count - 1) * stride;
+        Vec<T> part[Rows][at_once] = {};
+        index k = 0;
         for (; k + lanes <= depth; k += lanes) {
-            const Vec<T> value = load(a + k);
+            Vec<T> value[Rows];
+            for (index i = 0; i < Rows; ++i) value[i] = load(a[i] + k);
 #pragma GCC unroll 8
-            for (index j = 0; j < lanes; j += 2) {
-                const T* two = rows + j * stride + k;
-                asm(""
-                    : "+r"(two));  // or the compiler keeps an address for each row, more than fit registers
-                sum[j] += value * load(two);
-                sum[j + 1] += value * load(two + stride);
+            for (index n = 0; n < at_once; ++n) {
+                const Vec<T> column = load(from[n] + k);
+                __builtin_prefetch(from[n] + 2 * at_once * stride + k);  // rows of W to come
+                for (index i = 0; i < Rows; ++i) part[i][n] += value[i] * column;
             }
         }
         if (k < depth) {
-            const Vec<T> value = load_partial(a + k, depth - k);
-            for (index j = 0; j < lanes; ++j)
-                sum[j] += value * load_partial(rows + j * stride + k, depth - k);
+            Vec<T> value[Rows];
+            for (index i = 0; i < Rows; ++i) value[i] = load_partial(a[i] + k, depth - k);
+            for (index n = 0; n < at_once; ++n) {
+                const Vec<T> column = load_partial(from[n] + k, depth - k);
+                for (index i = 0; i < Rows; ++i) part[i][n] += value[i] * column;
+            }
         }
-        return sums<T>(sum);
+        for (index i = 0; i < Rows; ++i)
+            for (index n = 0; n < at_once; ++n) sum[i][j + n] = part[i][n];
     }
-    for (; k < depth; k += lanes) {
-        const index left = min(lanes, depth - k);
-        const Vec<T> value = load_partial(a + k, left);
-        for (index j = 0; j < count; ++j) sum[j] += value * load_partial(rows + j * stride + k, left);
+    for (index i = 0; i < Rows; ++i) {
+        results[i] = sums<T>(sum[i]);
+        if (count < lanes) results[i] = load_partial(reinterpret_cast<const T*>(&results[i]), count);
     }
-    return sums<T>(sum);
 }
 
 // The panels of a matrix of `columns` columns: groups of up to `width` panels, each packed on its own.

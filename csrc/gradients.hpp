@@ -202,25 +202,46 @@ template <class C, class T, class P> class ChunkGradients {
     T** out_rows_;
 };
 
-// The pairs of a chunk packed two by two, where products are rounded.
+// Rows of B, row(k) for each of `pairs` k, packed.
+template <class T, class Row>
+void pack_rows(T* packed, index capacity, Columns<T> shape, index pairs, const Team& team, Row row) {
+    for (index group = 0; group < shape.groups(); ++group) {
+        const index width = shape.width(group) * panel_width<T>, begin = shape.begin(group);
+        const index valid = shape.valid(group);
+        T* to = packed + begin * capacity;
+        for (index k = team.begin(pairs); k < team.end(pairs); ++k)
+            copy_padded(to + k * width, row(k) + begin, valid, width);
+    }
+}
+#if defined(__AVX512BF16__)
+template <class Row> void pack_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
+                                    const Team& team, Row row) {
+    const auto from = [&](index k, index begin) { return k < pairs ? row(k) + begin : nullptr; };
+    for (index group = 0; group < shape.groups(); ++group) {
+        const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
+        bf16* to = packed + begin * padded_depth(capacity);
+        const index twos = padded_depth(pairs) / 2;
+        for (index k = team.begin(twos); k < team.end(twos); ++k)
+            pack_pair(to + k * 2 * width, from(2 * k, begin), from(2 * k + 1, begin), shape.valid(group),
+                      width);
+    }
+}
+#endif
+
+// What the weights were multiplied with in a chunk.
 template <class C, class T, class P>
-void pack_pairs([[maybe_unused]] const BackwardPlan<C, T, P>& plan, [[maybe_unused]] index pairs,
-                [[maybe_unused]] const Team& team) {
-    if constexpr (rounds<P>) {
-        const auto pack = [&](bf16* packed, Columns<T> shape, const T* const* rows) {
-            const auto row = [&](index k, index begin) { return k < pairs ? rows[k] + begin : nullptr; };
-            for (index group = 0; group < shape.groups(); ++group) {
-                const index width = shape.width(group) * panel_width<T>, begin = shape.begin(group);
-                bf16* to = packed + begin * padded_depth(plan.capacity);
-                const index twos = padded_depth(pairs) / 2;
-                for (index k = team.begin(twos); k < team.end(twos); ++k)
-                    pack_pair(to + k * 2 * width, row(2 * k, begin), row(2 * k + 1, begin),
-                              shape.valid(group), width);
-            }
-        };
-        if (plan.p.d_weights.ih) pack(plan.x_packed, plan.inputs, plan.x_rows);
-        if (plan.p.d_weights.hh) pack(plan.h_packed, plan.sizes.states(), plan.h_rows);
-        team.wait();
+void pack_operands(const BackwardPlan<C, T, P>& plan, index pairs, const Team& team) {
+    const Weights<T>& d = plan.p.d_weights;
+    const index capacity = plan.capacity, units = plan.sizes.units;
+    if (d.ih)
+        pack_rows(plan.x_packed, capacity, plan.inputs, pairs, team, [&](index k) { return plan.x_rows[k]; });
+    if (d.hh)
+        pack_rows(plan.h_packed, capacity, plan.sizes.states(), pairs, team,
+                  [&](index k) { return plan.h_rows[k]; });
+    if (C::reset_before ? d.hh : d.projection) {
+        const T* rows = C::reset_before ? plan.reset : plan.full;
+        pack_rows(plan.full_packed, capacity, plan.hidden, pairs, team,
+                  [&](index k) { return rows + k * units; });
     }
 }
 
@@ -242,7 +263,8 @@ template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& 
             --s;
         }
         team.wait();
-        pack_pairs(plan, pairs, team);
+        pack_operands(plan, pairs, team);
+        team.wait();
         const index place = plan.folds ? chunk % folded_chunks : chunk;
         ChunkGradients<C, T, P>(plan, team, pairs, place == 0).run();
         team.wait();

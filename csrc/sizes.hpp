@@ -51,19 +51,23 @@ template <class C, class T> struct Sizes {
 
     index groups() const { return divide_up(panels, group); }
     index group_panels(index g) const { return min(group, panels - g * group); }
-    index reserve(index rows) const { return rows * (gates + cell_states + outputs); }
+    index reserve(index rows) const {
+        return rows * ((C::gate_is_state ? 0 : gates) + cell_states + outputs);
+    }
     Columns<T> inputs() const { return {input}; }
     Columns<T> states() const { return {output}; }
 };
 
 // The gates of one step, group by group and row by row inside a group: what is computed together lies
-// together.
+// together. Where the gate is the state they are rows of states.
 template <class C, class T, class Value = T> struct Gates {
     Value* data;
     index rows;
     index first;  // the row of the batch that comes first
 
     Value* group(const Sizes<C, T>& sizes, index g, index row) const {
+        if constexpr (C::gate_is_state)
+            return data + (row - first) * sizes.units + g * sizes.group * sizes.panel;
         return data + g * sizes.group * sizes.unit_gates * rows +
                (row - first) * sizes.group_panels(g) * sizes.unit_gates;
     }
@@ -72,6 +76,47 @@ template <class C, class T, class Value = T> struct Gates {
         return group(sizes, g, row) + (q - g * sizes.group) * sizes.unit_gates;
     }
 };
+
+// The rows of a step and a range of panels, in the order in which their gates lie in memory.
+template <class C, class T> class Walk {
+  public:
+    struct Place { index row, panel; };
+
+    Walk(index rows, index first, index last) : rows_(rows), last_(last), left_(rows * (last - first)) {
+        enter(first);
+    }
+    index left() const { return left_; }
+    Place next() {
+        const Place here{row_, panel_};
+        --left_;
+        if (++panel_ == group_end_) {
+            panel_ = group_begin_;
+            if (++row_ == rows_) enter(group_end_);
+        }
+        return here;
+    }
+
+  private:
+    void enter(index panel) {
+        row_ = 0;
+        group_begin_ = panel_ = panel;
+        group_end_ = min((panel / Sizes<C, T>::group + 1) * Sizes<C, T>::group, last_);
+    }
+    index rows_, last_, left_, row_, panel_, group_begin_, group_end_;
+};
+
+// Gives a cell the blocks of a walk, two at a time to work on in turns.
+template <class C, class T, class Block, class Cell>
+PENSTOCK_INLINE void in_turns(Walk<C, T> walk, Block block, Cell cell) {
+    while (walk.left() >= 2) {
+        const decltype(block(walk.next())) two[] = {block(walk.next()), block(walk.next())};
+        cell(two);
+    }
+    if (walk.left()) {
+        const decltype(block(walk.next())) one[] = {block(walk.next())};
+        cell(one);
+    }
+}
 
 // The steps in the order they are computed, with their neighbours.
 struct Step {

@@ -11,6 +11,7 @@
 //   static constexpr Span input, recurrent;        slots reached by the two products
 //   static constexpr bool has_cell_state;          keeps c beside h
 //   static constexpr bool carries_hidden;          h' depends on h directly, not only through the gates
+//   static constexpr bool gate_is_state;           the one slot is the new h: it is kept once
 //   static constexpr bool reset_before;            `candidate` slots take (r * h) through a second product
 //   static void forward(const Forward<T> (&)[N]);    pre-activations -> gates, new state
 //   static void backward(const Backward<T> (&)[N]);  gradient of the new state -> of the pre-activations
@@ -26,7 +27,7 @@ template <class T> struct Forward {
     T* gates;              // slots x panel: pre-activations in, gates out
     const T* h_prev;       // panel (has no meaning for a projected LSTM, which does not read it)
     const T* c_prev;       // panel, or nullptr
-    T* h;                  // panel, out; may not alias h_prev
+    T* h;                  // panel, out; may not alias h_prev (gate_is_state: may be gates)
     T* c;                  // panel, out, or nullptr; may be c_prev
     T* reset_hidden;       // panel: r * h_prev, out, for cells with reset_before
     const T* peephole[3];  // input, forget, output: a panel each, or nullptr

@@ -13,6 +13,7 @@ struct Gru {
     static constexpr int input_gate[] = {2, 0, 1, -1}, recurrent_gate[] = {-1, 0, 1, 2};
     static constexpr Span input{0, 3}, recurrent{1, 3};
     static constexpr bool has_cell_state = false, carries_hidden = true, reset_before = false;
+    static constexpr bool gate_is_state = false;
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;

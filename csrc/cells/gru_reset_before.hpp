@@ -13,6 +13,7 @@ struct GruResetBefore {
     static constexpr int input_gate[] = {2, 0, 1}, recurrent_gate[] = {2, 0, 1};
     static constexpr Span input{0, 3}, recurrent{1, 2}, candidate{0, 1};
     static constexpr bool has_cell_state = false, carries_hidden = true, reset_before = true;
+    static constexpr bool gate_is_state = false;
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {  // first half
         constexpr index panel = panel_width<T>;

@@ -11,6 +11,7 @@ template <bool Peephole> struct Lstm {
     static constexpr int input_gate[] = {0, 1, 2, 3}, recurrent_gate[] = {0, 1, 2, 3};
     static constexpr Span input{0, 4}, recurrent{0, 4};
     static constexpr bool has_cell_state = true, carries_hidden = false, reset_before = false;
+    static constexpr bool gate_is_state = false;
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;

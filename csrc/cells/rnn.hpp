@@ -21,13 +21,13 @@ template <class Activation> struct Rnn {
     static constexpr int input_gate[] = {0}, recurrent_gate[] = {0};
     static constexpr Span input{0, 1}, recurrent{0, 1};
     static constexpr bool has_cell_state = false, carries_hidden = false, reset_before = false;
+    static constexpr bool gate_is_state = true;
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         each_vector<T>([&](index at) {
             Vec<T> h[N];
             PENSTOCK_EACH h[n] = load(s[n].gates + at);
             Activation::template value<T>(h);
-            PENSTOCK_EACH store(s[n].gates + at, h[n]);
             PENSTOCK_EACH store(s[n].h + at, h[n]);
         });
     }
