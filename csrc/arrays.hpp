@@ -14,6 +14,11 @@
 
 #include "kernels.hpp"
 
+template <> struct nanobind::detail::dtype_traits<penstock::bf16> {
+    static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Bfloat), 16, 1};
+    static constexpr auto name = const_name("bfloat16");
+};
+
 namespace penstock {
 
 namespace nb = nanobind;

@@ -19,7 +19,7 @@ template <class T> struct BackwardRow {
 
 template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
-    const BackwardArguments<T>& p;
+    const BackwardArguments<T, P>& p;
     S sizes;
     bool direct;                        // few rows: products with the weights as they are
     Columns<T> inputs, states, hidden;  // of the products
@@ -50,7 +50,7 @@ template <class C, class T, class P> struct BackwardPlan {
     const T** a_rows;                             // for each thread, a panel's gates
     T** out_rows;
 
-    BackwardPlan(Arena& arena, const BackwardArguments<T>& p_)
+    BackwardPlan(Arena& arena, const BackwardArguments<T, P>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
           direct(p_.layout.rows <= direct_rows && !rounds<P> && whole_panels()),
@@ -155,7 +155,7 @@ template <class C, class T, class P> struct BackwardPlan {
     Depth depth_of(Span span) const { return {span.count * S::panel, sizes.panels, panel_stride()}; }
 
     void pack(const Team& team) {
-        const Weights<const T>& w = p.weights;
+        const Weights<const T, const P>& w = p.weights;
         if constexpr (rounds<P>)  // what no gate will fill
             for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
                 zero(rounded_gates + k * rounded_stride() + sizes.gates, rounded_stride() - sizes.gates);
@@ -376,13 +376,7 @@ template <class C, class T, class P> class BackwardPass {
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if (plan_.direct) {
-            for (index group = units_.begin(plan_.states.groups()); group < units_.end(plan_.states.groups());
-                 ++group)
-                plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, group,
-                                     plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
-                                     C::carries_hidden);
-        } else if constexpr (rounds<P>) {
+        if constexpr (rounds<P>) {
             const Columns<T>& columns = plan_.states;
             const index depth = padded_depth(sizes_.gates);
             for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
@@ -396,6 +390,12 @@ template <class C, class T, class P> class BackwardPass {
                           .columns = columns.width(group) * panel,
                           .accumulate = C::carries_hidden},
                          rows);
+        } else if (plan_.direct) {
+            for (index group = units_.begin(plan_.states.groups()); group < units_.end(plan_.states.groups());
+                 ++group)
+                plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, group,
+                                     plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
+                                     C::carries_hidden);
         } else {
             gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
                           C::carries_hidden);
@@ -433,7 +433,7 @@ template <class C, class T, class P> class BackwardPass {
     }
 
     const BackwardPlan<C, T, P>& plan_;
-    const BackwardArguments<T>& p_;
+    const BackwardArguments<T, P>& p_;
     const S& sizes_;
     const index begin_, end_;
     const Team units_;

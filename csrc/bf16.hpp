@@ -7,10 +7,9 @@
 #pragma once
 
 #include "gemm.hpp"
+#include "kernels.hpp"
 
 namespace penstock::PENSTOCK_ISA {
-
-struct bf16 { std::uint16_t bits; };
 
 template <class A, class B> constexpr bool same = false;
 template <class A> constexpr bool same<A, A> = true;
@@ -51,16 +50,34 @@ inline void round_gates_of_panel(bf16* to, const float* from, index count) {
     }
 }
 
+// The first `count` of 32 values, zeros after them.
+PENSTOCK_INLINE Pairs load_pairs(const bf16* p, index count) {
+    const __mmask32 mask = count >= 32 ? ~0u : (1u << (count > 0 ? count : 0)) - 1;
+    return (Pairs)_mm512_maskz_loadu_epi16(mask, p);
+}
+// Each lane one of 16 values.
+PENSTOCK_INLINE Pairs load_singly(const bf16* p, index count) {
+    const __mmask16 mask = static_cast<__mmask16>(count >= 16 ? ~0u : (1u << (count > 0 ? count : 0)) - 1);
+    return (Pairs)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p));
+}
+
+template <> struct Operand<float, bf16> {
+    using vector = Pairs;
+    static constexpr index count = 32;
+    PENSTOCK_INLINE static vector read(const bf16* p) { return load_pairs(p, 32); }
+    PENSTOCK_INLINE static vector read(const bf16* p, index valid) { return load_pairs(p, valid); }
+    PENSTOCK_INLINE static Vec<float> added(Vec<float> sum, vector a, vector b) {
+        return (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+    }
+};
+
 // Up to 16 rows of B^T, `stride` apart, as the columns of one panel of B, whose pairs of k are `width`
 // pairs apart.
-inline void pack_panel(bf16* packed, index width, const float* rows, index stride, index depth, index count) {
+inline void pack_panel(bf16* packed, index width, const bf16* rows, index stride, index depth, index count) {
     for (index k = 0; k < padded_depth(depth); k += depth_unit) {
         Vec<float> block[16];
-        for (index j = 0; j < 16; ++j) {
-            const float* from = rows + j * stride + k;
-            const index valid = j < count ? depth - k : 0;
-            block[j] = (Vec<float>)rounded(load_partial(from, valid), load_partial(from + 16, valid - 16));
-        }
+        for (index j = 0; j < 16; ++j)
+            block[j] = (Vec<float>)load_pairs(rows + j * stride + k, j < count ? depth - k : 0);
         transpose<float>(block);
         for (index i = 0; i < 16; ++i, packed += 2 * width) std::memcpy(packed, &block[i], sizeof block[i]);
     }
@@ -71,6 +88,14 @@ inline void pack_pair(bf16* packed, const float* first, const float* second, ind
     for (index j = 0; j < padded; j += 16) {
         const Pairs both = paired(load_partial(first + j, first ? count - j : 0),
                                   load_partial(second + j, second ? count - j : 0));
+        std::memcpy(packed + 2 * j, &both, sizeof both);
+    }
+}
+
+inline void pack_pair(bf16* packed, const bf16* first, const bf16* second, index count, index padded) {
+    for (index j = 0; j < padded; j += 16) {
+        const Pairs both = load_singly(first + j, first ? count - j : 0) |
+                           load_singly(second + j, second ? count - j : 0) << 16;
         std::memcpy(packed + 2 * j, &both, sizeof both);
     }
 }

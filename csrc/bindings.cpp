@@ -106,12 +106,9 @@ int cell_named(const std::string& name) {
     throw std::invalid_argument("cell: unknown name " + name);
 }
 
-template <class T> const Kernel<T>& kernel_of(int cell, bool bf16_products = false) {
-    if (bf16_products) {
-        if constexpr (std::is_same_v<T, float>) return bf16_kernel(cell);
-        throw std::invalid_argument("bf16_products: expected x of dtype float32");
-    }
-    if constexpr (std::is_same_v<T, float>) return kernels().f32[cell];
+template <class T, class P = T> const Kernel<T, P>& kernel_of(int cell) {
+    if constexpr (std::is_same_v<P, bf16>) return bf16_kernel(cell);
+    else if constexpr (std::is_same_v<T, float>) return kernels().f32[cell];
     else return kernels().f64[cell];
 }
 
@@ -129,7 +126,6 @@ struct Call {
     bool reverse;      // the first direction runs from the end; the second one always does
     bool stacked;      // states are (directions, B, n), otherwise (B, n)
     int threads;
-    bool bf16_products = false;  // operands of the products are rounded
 };
 
 struct Results { Array y, h_n, c_n, cell_states, reserve; };
@@ -140,10 +136,10 @@ struct Gradients {
     std::vector<WeightArrays> d_weights;
 };
 
-// A call as one dtype, its sizes checked, and its arrays as the kernels take them.
-template <class T> class Layer {
+// A call as one dtype, its sizes checked, and its arrays as the kernels take them. P: of the matrices.
+template <class T, class P = T> class Layer {
   public:
-    explicit Layer(const Call& call) : kernel(kernel_of<T>(call.cell, call.bf16_products)), call_(call) {
+    explicit Layer(const Call& call) : kernel(kernel_of<T, P>(call.cell)), call_(call) {
         check_cell();
         arrange();
         const WeightArrays& w = call.weights[0];
@@ -169,17 +165,17 @@ template <class T> class Layer {
         a.reverse = direction == 1 || call_.reverse;
         a.threads = std::max(call_.threads, 1);
         a.layout = owned_.layout;
-        a.weights = weights<const T>(call_.weights[direction]);
+        a.weights = weights<const T, const P>(call_.weights[direction]);
         a.x = sequence<const T>(call_.x, input_);
         a.h0 = state<const T>(call_.h0, output_, direction);
         a.c0 = state<const T>(call_.c0, hidden_, direction);
         return a;
     }
 
-    template <class U> Weights<U> weights(const WeightArrays& w) const {
+    template <class U, class Matrix> Weights<U, Matrix> weights(const WeightArrays& w) const {
         const index rows = kernel.gates * hidden_;
-        return {w[weight_ih].contiguous<U>({rows, input_}),
-                w[weight_hh].contiguous<U>({rows, output_}),
+        return {w[weight_ih].contiguous<Matrix>({rows, input_}),
+                w[weight_hh].contiguous<Matrix>({rows, output_}),
                 w[bias_ih].contiguous<U>({rows}),
                 w[bias_hh].contiguous<U>({rows}),
                 w[weight_hr].contiguous<U>({output_, hidden_}),
@@ -234,7 +230,7 @@ template <class T> class Layer {
                                             cell_names[call_.cell] + " has no cell state");
     }
 
-    const Kernel<T>& kernel;
+    const Kernel<T, P>& kernel;
 
   private:
     void check_cell() const {
@@ -266,14 +262,14 @@ template <class T> class Layer {
     index input_, hidden_, output_;
 };
 
-template <class T> void forward(const Call& call, const Results& out) {
-    const Layer<T> layer(call);
+template <class T, class P = T> void forward(const Call& call, const Results& out) {
+    const Layer<T, P> layer(call);
     layer.check_absent({&out.c_n, &out.cell_states});
     if (!out.y || (!layer.is_empty() && (!out.h_n || (layer.kernel.has_cell_state && !out.c_n))))
         throw std::invalid_argument("y, h_n and, for a cell with a cell state, c_n are required");
-    std::array<ForwardArguments<T>, 2> directions;
+    std::array<ForwardArguments<T, P>, 2> directions;
     for (int d = 0; d < layer.directions(); ++d) {
-        auto a = layer.template arguments<ForwardArguments<T>>(d);
+        auto a = layer.template arguments<ForwardArguments<T, P>>(d);
         a.y = layer.template part<T>(out.y, layer.output(), d);
         a.h_n = layer.template state<T>(out.h_n, layer.output(), d);
         a.c_n = layer.template state<T>(out.c_n, layer.hidden(), d);
@@ -285,13 +281,13 @@ template <class T> void forward(const Call& call, const Results& out) {
     layer.kernel.forward(directions.data(), layer.directions());
 }
 
-template <class T> void backward(const Call& call, const Gradients& g) {
-    const Layer<T> layer(call);
+template <class T, class P = T> void backward(const Call& call, const Gradients& g) {
+    const Layer<T, P> layer(call);
     layer.check_absent({&g.d_c_n, &g.d_cell_states, &g.d_c0});
     if (!g.reserve) throw std::invalid_argument("reserve: expected that of the forward pass, got None");
-    std::array<BackwardArguments<T>, 2> directions;
+    std::array<BackwardArguments<T, P>, 2> directions;
     for (int d = 0; d < layer.directions(); ++d) {
-        auto a = layer.template arguments<BackwardArguments<T>>(d);
+        auto a = layer.template arguments<BackwardArguments<T, P>>(d);
         a.reserve = layer.template reserve<const T>(g.reserve, d);
         a.d_y = layer.template part<const T>(g.d_y, layer.output(), d);
         a.d_cell_states = layer.template part<const T>(g.d_cell_states, layer.hidden(), d);
@@ -301,7 +297,7 @@ template <class T> void backward(const Call& call, const Gradients& g) {
         a.add_to_d_x = d == 1;
         a.d_h0 = layer.template state<T>(g.d_h0, layer.output(), d);
         a.d_c0 = layer.template state<T>(g.d_c0, layer.hidden(), d);
-        a.d_weights = layer.template weights<T>(g.d_weights[d]);
+        a.d_weights = layer.template weights<T, T>(g.d_weights[d]);
         directions[d] = a;
     }
     nb::gil_scoped_release released;
@@ -310,8 +306,11 @@ template <class T> void backward(const Call& call, const Gradients& g) {
 
 template <class Arrays>
 void by_dtype(const Call& call, const Arrays& arrays, void (*f32)(const Call&, const Arrays&),
-              void (*f64)(const Call&, const Arrays&)) {
-    if (call.x.dtype() == nb::dtype<float>()) return f32(call, arrays);
+              void (*f32_by_bf16)(const Call&, const Arrays&), void (*f64)(const Call&, const Arrays&)) {
+    if (call.x.dtype() == nb::dtype<float>()) {
+        const Array& matrix = call.weights[0][weight_ih];
+        return matrix && matrix.dtype() == nb::dtype<bf16>() ? f32_by_bf16(call, arrays) : f32(call, arrays);
+    }
     if (call.x.dtype() == nb::dtype<double>()) return f64(call, arrays);
     throw nb::type_error("x: expected dtype float32 or float64");
 }
@@ -388,14 +387,13 @@ Call one_direction(const std::string& cell, const nb::sequence& weights, nb::han
 
 Call all_directions(const std::string& cell, const FlatWeights& flat, const nb::tuple& weights, nb::handle x,
                     nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
-                    bool batch_first, int threads, bool bf16_products) {
+                    bool batch_first, int threads) {
     Call call{.cell = cell_named(flat.has_peephole() ? cell + "_peephole" : cell),
               .weights = flat.by_role(weights, Access::read),
               .batch_first = batch_first,
               .reverse = false,
               .stacked = true,
-              .threads = threads,
-              .bf16_products = bf16_products};
+              .threads = threads};
     call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"};
     call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
     return call;
@@ -571,7 +569,8 @@ NB_MODULE(_native, m) {
            nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve,
            nb::handle lengths, nb::handle batch_sizes, bool reverse, int threads) {
             by_dtype(one_direction(cell, weights, x, h0, c0, lengths, batch_sizes, reverse, threads),
-                     results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<double>);
+                     results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<float, bf16>,
+                     forward<double>);
         },
         nb::kw_only(), "cell"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
         "c_n"_a.none(), "cell_states"_a.none(), "reserve"_a.none(), "lengths"_a.none(),
@@ -587,7 +586,7 @@ NB_MODULE(_native, m) {
             by_dtype(one_direction(cell, weights, x, h0, c0, lengths, batch_sizes, reverse, threads),
                      gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
                                {by_role(d_weights, Access::write)}),
-                     backward<float>, backward<double>);
+                     backward<float>, backward<float, bf16>, backward<double>);
         },
         nb::kw_only(), "cell"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "reserve"_a,
         "d_y"_a.none(), "d_h_n"_a.none(), "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(),
@@ -599,36 +598,37 @@ NB_MODULE(_native, m) {
         "layer_forward",
         [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
            nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
-           nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve,
-           bool bf16_products) {
+           nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve) {
             const FlatWeights flat(weights, checked_directions(directions));
-            by_dtype(all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first,
-                                    threads, bf16_products),
-                     results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<double>);
+            by_dtype(
+                all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first, threads),
+                results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<float, bf16>,
+                forward<double>);
         },
         "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
         "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "y"_a, "h_n"_a, "c_n"_a.none(),
-        "cell_states"_a.none(), "reserve"_a.none(), "bf16_products"_a = false,
-        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve.");
+        "cell_states"_a.none(), "reserve"_a.none(),
+        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve. Matrices may be "
+        "bfloat16 "
+        "beside float32: their products are then of bfloat16.");
 
     m.def(
         "layer_backward",
         [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
            nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
            nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n, nb::handle d_cell_states,
-           nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::tuple& d_weights, bool bf16_products) {
+           nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::tuple& d_weights) {
             const FlatWeights flat(weights, checked_directions(directions));
-            by_dtype(all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first,
-                                    threads, bf16_products),
-                     gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
-                               flat.by_role(d_weights, Access::write)),
-                     backward<float>, backward<double>);
+            by_dtype(
+                all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first, threads),
+                gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
+                          flat.by_role(d_weights, Access::write)),
+                backward<float>, backward<float, bf16>, backward<double>);
         },
         "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
         "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(),
         "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(), "d_h0"_a.none(), "d_c0"_a.none(),
-        "d_weights"_a, "bf16_products"_a = false,
-        "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
+        "d_weights"_a, "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
 
     m.def("activation", &activation, "name"_a, "x"_a, "y"_a,
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");

@@ -11,7 +11,7 @@ namespace penstock::PENSTOCK_ISA {
 
 template <class C, class T, class P> struct ForwardPlan {
     using S = Sizes<C, T>;
-    const ForwardArguments<T>& p;
+    const ForwardArguments<T, P>& p;
     S sizes;
     bool direct;  // few rows: products with the weights as they are
     bool h_in_y;  // nothing is kept and a row of y is as wide as a state: h lives there
@@ -27,10 +27,10 @@ template <class C, class T, class P> struct ForwardPlan {
     bf16 *rounded_x, *rounded_h;  // rows of A where products are rounded, for each thread
     index scratch;                // rows a thread's tables have
 
-    ForwardPlan(Arena& arena, const ForwardArguments<T>& p_)
+    ForwardPlan(Arena& arena, const ForwardArguments<T, P>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
-          direct(p_.layout.rows <= direct_rows && !rounds<P>),
+          direct(p_.layout.rows <= direct_rows),
           h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
           input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct),
           recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
@@ -73,7 +73,7 @@ template <class C, class T, class P> struct ForwardPlan {
     }
 
     void pack(const Team& team) {
-        const Weights<const T>& w = p.weights;
+        const Weights<const T, const P>& w = p.weights;
         if (!direct) {
             input.pack(sizes, team);
             recurrent.pack(sizes, team);
@@ -188,13 +188,14 @@ template <class C, class T, class P> class ForwardPass {
                 for (index i = 0; i < running(step.rows); ++i)
                     c_rows_[pair++] = gates.group(sizes_, g, begin_ + i);
             }
-            input_product(g, 0, pairs);
+            input_product(g, 0, pairs, g == first_group_, plan_.input.group(sizes_, g + 1));
         }
     }
 
-    void input_product(index g, index pair, index rows) {
+    // `first`: of the groups that read these inputs. `after`: the weights that will come next.
+    void input_product(index g, index pair, index rows, bool first, const P* after) {
         const Rows x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
-        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates, g + 1);
+        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates, first, after);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
             const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
@@ -214,10 +215,9 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
-    // `after`: the group that will come next.
     void product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows, const T* bias,
-                 index after) {
-        if (plan_.direct) return direct_product(g, weights, a.rows, rows, bias);
+                 bool a_is_far, const P* after) {
+        if (plan_.direct) return direct_product(g, weights, a, rows, bias);
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
         if constexpr (rounds<P>)
@@ -236,18 +236,18 @@ template <class C, class T, class P> class ForwardPass {
             multiply<T>({.a = a.rows,
                          .depth = {weights.depth},
                          .b = weights.group(sizes_, g),
-                         .b_after = weights.group(sizes_, after),
+                         .b_after = after,
                          .width = width,
                          .c = c_rows_,
                          .c_offset = weights.span.begin * panel,
                          .columns = width * panel,
                          .bias = from,
                          .accumulate = bias == nullptr,
-                         .a_is_far = &weights == &plan_.input && g == first_group_},
+                         .a_is_far = a_is_far},
                         rows);
     }
 
-    void direct_product(index g, const GateWeights<C, T, P>& weights, const T* const* a_rows, index rows,
+    void direct_product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows,
                         const T* bias) {
         constexpr index lanes = Simd<T>::lanes;
         for (index q = 0; q < sizes_.group_panels(g); ++q)
@@ -255,19 +255,24 @@ template <class C, class T, class P> class ForwardPass {
                 for (index part = 0; part < panel; part += lanes) {
                     const index at = q * S::unit_gates + slot * panel + part;
                     const index unit = (g * S::group + q) * panel + part;
-                    const T* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
+                    const P* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
                     const index count = max(0, min(lanes, sizes_.hidden - unit));
                     index i = 0;
                     for (; i + inner_rows <= rows; i += inner_rows)
-                        inner_tile<inner_rows>(a_rows, w, weights.depth, count, i, at, bias);
-                    for (; i < rows; ++i) inner_tile<1>(a_rows, w, weights.depth, count, i, at, bias);
+                        inner_tile<inner_rows>(a, w, weights.depth, count, i, at, bias);
+                    for (; i < rows; ++i) inner_tile<1>(a, w, weights.depth, count, i, at, bias);
                 }
     }
-    template <index Rows> void inner_tile(const T* const* a_rows, const T* w, index depth, index count,
-                                          index row, index at, const T* bias) {
-        Vec<T> sum[Rows] = {};
-        if (count) inner_products<T, Rows>(a_rows + row, w, depth, depth, count, sum);
-        for (index i = 0; i < Rows; ++i)
+    template <index Count> void inner_tile(const Rows& a, const P* w, index depth, index count, index row,
+                                           index at, const T* bias) {
+        Vec<T> sum[Count] = {};
+        const P* operands[Count];
+        for (index i = 0; i < Count; ++i) {
+            if constexpr (rounds<P>) operands[i] = a.rounded + (row + i) * padded_depth(depth);
+            else operands[i] = a.rows[row + i];
+        }
+        if (count) inner_products<T, P, Count>(operands, w, depth, depth, count, sum);
+        for (index i = 0; i < Count; ++i)
             store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
     }
 
@@ -284,15 +289,18 @@ template <class C, class T, class P> class ForwardPass {
             const bool back = step.time % 2;
             const index g = back ? first_group_ + last_group_ - 1 - n : n;
             for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
-            if (!hoisted) input_product(g, pair, rows);
-            product(g, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr, back ? g - 1 : g + 1);
+            const index next = back ? g - 1 : g + 1;
+            if (!hoisted) input_product(g, pair, rows, n == first_group_, plan_.recurrent.group(sizes_, g));
+            product(g, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr, false,
+                    (hoisted ? plan_.recurrent : plan_.input).group(sizes_, next));
             if (!few) pointwise(gates, g, g + 1, rows, cell);
         }
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
         if constexpr (C::reset_before)
             for (index g = first_group_; g < last_group_; ++g) {
                 for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
-                product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, g + 1);
+                product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, false,
+                        plan_.candidate.group(sizes_, g + 1));
                 pointwise(gates, g, g + 1, rows,
                           [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
             }
@@ -385,7 +393,7 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     const ForwardPlan<C, T, P>& plan_;
-    const ForwardArguments<T>& p_;
+    const ForwardArguments<T, P>& p_;
     const S& sizes_;
     const index begin_, end_;
     const Team units_;

@@ -160,40 +160,47 @@ template <class T> void multiply(const Product<T>& p, index rows) {
     }
 }
 
-// The inner products of some rows of A with up to a vector's width of rows of W, `stride` apart, side by
-// side; zeros beyond `count`. For the few rows of a single step this is cheaper than packing the matrix
-// first. A and W share the registers: each of `at_once` rows of W meets every row of A.
+// How inner products read operands of type P that are summed in T; bf16 has its own (bf16.hpp).
+template <class T, class P> struct Operand {
+    using vector = Vec<T>;
+    static constexpr index count = Simd<T>::lanes;
+    PENSTOCK_INLINE static vector read(const P* p) { return load(p); }
+    PENSTOCK_INLINE static vector read(const P* p, index valid) { return load_partial(p, valid); }
+    PENSTOCK_INLINE static Vec<T> added(Vec<T> sum, vector a, vector b) { return sum + a * b; }
+};
+
 constexpr index inner_rows = PENSTOCK_VECTOR_BYTES == 64 ? 4 : 2;
 
-template <class T, index Rows>
-__attribute__((noinline)) void inner_products(const T* const* a, const T* w, index stride, index depth,
+// The inner products of some rows of A with up to a vector's width of rows of W, `stride` apart, side by
+// side; zeros beyond `count`. For the few rows of a single step this is cheaper than packing the matrix
+// first. In registers each of some rows of W meets every row of A.
+template <class T, class P, index Rows>
+__attribute__((noinline)) void inner_products(const P* const* a, const P* w, index stride, index depth,
                                               index count, Vec<T>* results) {
+    using O = Operand<T, P>;
     constexpr index lanes = Simd<T>::lanes, at_once = lanes < 8 || Rows > 1 ? 4 : 8;
-    static_assert(lanes % at_once == 0 || lanes < 4);
     Vec<T> sum[Rows][lanes < at_once ? at_once : lanes];
     for (index j = 0; j < lanes; j += at_once) {
-        const T* from[at_once];
+        const P* from[at_once];
         for (index n = 0; n < at_once; ++n) from[n] = w + min(j + n, count - 1) * stride;
         Vec<T> part[Rows][at_once] = {};
         index k = 0;
-        for (; k + lanes <= depth; k += lanes) {
-            Vec<T> value[Rows];
-            for (index i = 0; i < Rows; ++i) value[i] = load(a[i] + k);
+        for (; k + O::count <= depth; k += O::count) {
+            typename O::vector value[Rows];
+            for (index i = 0; i < Rows; ++i) value[i] = O::read(a[i] + k);
 #pragma GCC unroll 8
             for (index n = 0; n < at_once; ++n) {
-                const Vec<T> column = load(from[n] + k);
+                const typename O::vector other = O::read(from[n] + k);
                 __builtin_prefetch(from[n] + 2 * at_once * stride + k);  // rows of W to come
-                for (index i = 0; i < Rows; ++i) part[i][n] += value[i] * column;
+                for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
             }
         }
-        if (k < depth) {
-            Vec<T> value[Rows];
-            for (index i = 0; i < Rows; ++i) value[i] = load_partial(a[i] + k, depth - k);
+        if (k < depth)
             for (index n = 0; n < at_once; ++n) {
-                const Vec<T> column = load_partial(from[n] + k, depth - k);
-                for (index i = 0; i < Rows; ++i) part[i][n] += value[i] * column;
+                const typename O::vector other = O::read(from[n] + k, depth - k);
+                for (index i = 0; i < Rows; ++i)
+                    part[i][n] = O::added(part[i][n], O::read(a[i] + k, depth - k), other);
             }
-        }
         for (index i = 0; i < Rows; ++i)
             for (index n = 0; n < at_once; ++n) sum[i][j + n] = part[i][n];
     }

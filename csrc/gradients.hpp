@@ -33,10 +33,7 @@ template <class C, class T, class P> class ChunkGradients {
         const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
-            if (plan_.direct)
-                plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, group,
-                                     plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
-            else if constexpr (rounds<P>)
+            if constexpr (rounds<P>)
                 multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
                           .a_stride = plan_.rounded_stride(),
                           .depth = padded_depth(sizes_.gates),
@@ -46,6 +43,9 @@ template <class C, class T, class P> class ChunkGradients {
                           .c_offset = offset,
                           .columns = columns},
                          rows);
+            else if (plan_.direct)
+                plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, group,
+                                     plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
             else
                 multiply<T>({.a = plan_.gate_rows + begin,
                              .a_offset = C::input.begin * panel,
@@ -193,7 +193,7 @@ template <class C, class T, class P> class ChunkGradients {
     }
 
     const BackwardPlan<C, T, P>& plan_;
-    const BackwardArguments<T>& p_;
+    const BackwardArguments<T, P>& p_;
     const S& sizes_;
     const Team team_;
     const index pairs_;

@@ -123,12 +123,14 @@ std::vector<std::string> instruction_set_names() { return names(all_sets()); }
 std::string instruction_set() { return current().name; }
 void set_instruction_set(const std::string& name) { chosen = &named(all_sets(), name); }
 
-const Kernel<float>& bf16_kernel(int cell) {
+const Kernel<float, bf16>& bf16_kernel(int cell) {
     const std::vector<std::string> supported = names(bf16_sets());
-    if (supported.empty()) throw std::invalid_argument("bf16_products: expected a processor that has them");
+    if (supported.empty())
+        throw std::invalid_argument("weights: expected float32, this processor multiplies no bfloat16");
     if (!chosen_bf16) chosen_bf16 = &named(bf16_sets(), supported.front());
-    const Kernel<float>& kernel = chosen_bf16->kernels().bf16[cell];
-    if (!kernel.forward) throw std::invalid_argument("bf16_products: this cell has none");
+    const Kernel<float, bf16>& kernel = chosen_bf16->kernels().f32_by_bf16[cell];
+    if (!kernel.forward)
+        throw std::invalid_argument("weights: expected float32, this cell has no products of bfloat16");
     return kernel;
 }
 std::vector<std::string> bf16_instruction_set_names() { return names(bf16_sets()); }

@@ -17,11 +17,11 @@ const Kernels& kernels() {
     static const Kernels all = [] {
         Kernels k{};
         k.name = PENSTOCK_STRING(PENSTOCK_ISA);
-        k.bf16[rnn_tanh] = kernel<Rnn<Tanh>, float, bf16>();
-        k.bf16[rnn_relu] = kernel<Rnn<Relu>, float, bf16>();
-        k.bf16[lstm] = kernel<Lstm<false>, float, bf16>();
-        k.bf16[lstm_peephole] = kernel<Lstm<true>, float, bf16>();
-        k.bf16[gru] = kernel<Gru, float, bf16>();
+        k.f32_by_bf16[rnn_tanh] = kernel<Rnn<Tanh>, float, bf16>();
+        k.f32_by_bf16[rnn_relu] = kernel<Rnn<Relu>, float, bf16>();
+        k.f32_by_bf16[lstm] = kernel<Lstm<false>, float, bf16>();
+        k.f32_by_bf16[lstm_peephole] = kernel<Lstm<true>, float, bf16>();
+        k.f32_by_bf16[gru] = kernel<Gru, float, bf16>();
         return k;
     }();
     return all;

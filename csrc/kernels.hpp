@@ -36,10 +36,14 @@ template <class T> struct Sequence {
     }
 };
 
+// A bfloat16 number: the upper half of a float.
+struct bf16 { std::uint16_t bits; };
+
 // Contiguous, in torch's shapes and gate order; a missing one is nullptr. Gradients have the same form.
-template <class T> struct Weights {
-    T* ih = nullptr;          // (G*H, D)
-    T* hh = nullptr;          // (G*H, R)
+// P: what the products multiply, T itself or bf16; all else is T.
+template <class T, class P = T> struct Weights {
+    P* ih = nullptr;          // (G*H, D)
+    P* hh = nullptr;          // (G*H, R)
     T* bias_ih = nullptr;     // (G*H)
     T* bias_hh = nullptr;     // (G*H)
     T* projection = nullptr;  // (R, H)
@@ -48,12 +52,12 @@ template <class T> struct Weights {
 
 // `reserve` keeps gates, cell states and outputs of every step from forward to backward; its layout is the
 // same for every instruction set and is nobody else's business. It has reserve_size() values.
-template <class T> struct ForwardArguments {
+template <class T, class P = T> struct ForwardArguments {
     index input, hidden, output;
     bool reverse;
     int threads;
     Layout layout;
-    Weights<const T> weights;
+    Weights<const T, const P> weights;
     Sequence<const T> x;
     const T *h0 = nullptr, *c0 = nullptr;  // (B, R), (B, H); nullptr: zeros
     Sequence<T> y;                         // out
@@ -62,12 +66,12 @@ template <class T> struct ForwardArguments {
     T* reserve = nullptr;                  // out, or nullptr when no backward will follow
 };
 
-template <class T> struct BackwardArguments {
+template <class T, class P = T> struct BackwardArguments {
     index input, hidden, output;
     bool reverse;
     int threads;
     Layout layout;
-    Weights<const T> weights;
+    Weights<const T, const P> weights;
     Sequence<const T> x;
     const T *h0 = nullptr, *c0 = nullptr;
     const T* reserve = nullptr;
@@ -79,10 +83,10 @@ template <class T> struct BackwardArguments {
     Weights<T> d_weights;
 };
 
-template <class T> struct Kernel {
+template <class T, class P = T> struct Kernel {
     // One direction, or the two of a layer, which must agree in their sizes and layout.
-    void (*forward)(const ForwardArguments<T>* directions, int count);
-    void (*backward)(const BackwardArguments<T>* directions, int count);
+    void (*forward)(const ForwardArguments<T, P>* directions, int count);
+    void (*backward)(const BackwardArguments<T, P>* directions, int count);
     index (*reserve_size)(index rows, index hidden, index output);
     int gates;
     bool has_cell_state;
@@ -99,7 +103,7 @@ enum Cell { rnn_tanh, rnn_relu, lstm, lstm_peephole, gru, gru_reset_before, cell
 struct Kernels {
     const char* name;
     Kernel<float> f32[cells];
-    Kernel<float> bf16[cells];  // float32 with products of bfloat16; a cell without them has nullptr
+    Kernel<float, bf16> f32_by_bf16[cells];  // with products of bfloat16; a cell without them has nullptr
     Kernel<double> f64[cells];
     Activations<float> f32_activations;
     Activations<double> f64_activations;

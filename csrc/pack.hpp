@@ -45,13 +45,13 @@ template <class P> constexpr index values_a_column = rounds<P> ? 2 : 1;  // of B
 
 // A matrix of gates (G*H, depth), for A * W^T: `span` of group after group, depth x (panels * span.count).
 template <class C, class T, class P> struct GateWeights {
-    const T* matrix;
+    const P* matrix;
     index depth;
     Span span;
     const int* gate;
     P* packed;
 
-    GateWeights(Arena& arena, const T* matrix_, index depth_, Span span_, const int* gate_,
+    GateWeights(Arena& arena, const P* matrix_, index depth_, Span span_, const int* gate_,
                 const Sizes<C, T>& sizes, bool direct)
         : matrix(matrix_),
           depth(depth_),
@@ -60,7 +60,7 @@ template <class C, class T, class P> struct GateWeights {
           packed(direct ? nullptr : arena.take<P>(sizes.units * span.count * operand_depth<P>(depth))) {}
 
     // Rows of the matrix: those of a panel of units in one slot.
-    const T* rows(const Sizes<C, T>& sizes, index q, index slot) const {
+    const P* rows(const Sizes<C, T>& sizes, index q, index slot) const {
         return matrix + (gate[slot] * sizes.hidden + q * sizes.panel) * depth;
     }
     P* group(const Sizes<C, T>& sizes, index g) const {
@@ -105,12 +105,12 @@ void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span sp
 // The same, rounded: every slot has its rows, zeros where `span` does not reach, so that a pair's gates are
 // one row of A.
 template <class C, class T>
-void pack_gates_transposed(bf16* packed, const T* matrix, Columns<T> shape, Span span, const int* gate,
+void pack_gates_transposed(bf16* packed, const bf16* matrix, Columns<T> shape, Span span, const int* gate,
                            const Sizes<C, T>& sizes, const Team& team) {
 #if defined(__AVX512BF16__)
     constexpr index panel = panel_width<T>;
     const index depth = padded_depth(sizes.gates);
-    const auto row = [&](index k, index begin) -> const T* {
+    const auto row = [&](index k, index begin) -> const bf16* {
         const index q = k / sizes.unit_gates, slot = k / panel % C::slots, unit = q * panel + k % panel;
         const bool reached = slot >= span.begin && slot < span.begin + span.count && unit < sizes.hidden;
         return reached ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns + begin : nullptr;
@@ -149,8 +149,8 @@ void pack_transposed(T* packed, const T* matrix, Columns<T> shape, index depth, 
 }
 
 // The sum of both biases where both products reach a slot: group by group like the gates.
-template <class C, class T>
-void pack_bias(T* packed, const Weights<const T>& w, const Sizes<C, T>& sizes, const Team& team) {
+template <class C, class T, class P>
+void pack_bias(T* packed, const Weights<const T, const P>& w, const Sizes<C, T>& sizes, const Team& team) {
     constexpr index panel = panel_width<T>;
     for (index q = team.begin(sizes.panels); q < team.end(sizes.panels); ++q)
         for (int slot = 0; slot < C::slots; ++slot) {

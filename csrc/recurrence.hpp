@@ -50,7 +50,7 @@ void with_plans(const Arguments* directions, int count, int threads, Use use) {
     try_plans<Plan>(larger, arguments, count, use);
 }
 
-template <class C, class T, class P> void forward(const ForwardArguments<T>* directions, int count) {
+template <class C, class T, class P> void forward(const ForwardArguments<T, P>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
     with_plans<ForwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
@@ -60,7 +60,7 @@ template <class C, class T, class P> void forward(const ForwardArguments<T>* dir
     });
 }
 
-template <class C, class T, class P> void backward(const BackwardArguments<T>* directions, int count) {
+template <class C, class T, class P> void backward(const BackwardArguments<T, P>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
     with_plans<BackwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
@@ -73,7 +73,7 @@ template <class C, class T, class P> void backward(const BackwardArguments<T>* d
 }
 
 // P: what the operands of the products are rounded to; T itself, or bf16.
-template <class C, class T, class P = T> constexpr Kernel<T> kernel() {
+template <class C, class T, class P = T> constexpr Kernel<T, P> kernel() {
     return {
         forward<C, T, P>, backward<C, T, P>,
         [](index rows, index hidden, index output) { return Sizes<C, T>{0, hidden, output}.reserve(rows); },

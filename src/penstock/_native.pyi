@@ -105,9 +105,11 @@ def layer_forward(
     c_n: Array | None,
     cell_states: Array | None,
     reserve: Array | None,
-    bf16_products: bool = False,
 ) -> None:
-    """One layer in all its directions, into y, h_n, c_n, cell_states and reserve."""
+    """One layer in all its directions, into y, h_n, c_n, cell_states and reserve.
+
+    Matrices may be bfloat16 beside float32: their products are then of bfloat16.
+    """
 
 def layer_backward(
     cell: str,
@@ -129,7 +131,6 @@ def layer_backward(
     d_h0: Array | None,
     d_c0: Array | None,
     d_weights: tuple[Array | None, ...],
-    bf16_products: bool = False,
 ) -> None:
     """Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights."""
 

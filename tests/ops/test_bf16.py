@@ -120,9 +120,11 @@ def test_bfloat16_is_native_here() -> None:
 
 
 def test_refused_where_there_is_none() -> None:
-    x, w = torch.zeros(1, 1, 2, dtype=torch.float64), torch.zeros(8, 2, dtype=torch.float64)
-    out = torch.zeros(1, 1, 2, dtype=torch.float64)
-    with pytest.raises(ValueError, match="bf16_products"):
-        _native.layer_forward(
-            "lstm", 1, (w, w), x, None, None, None, None, False, 1, out, out, out, None, None, True
-        )
+    """The GRU with the reset before the product, and float64."""
+    out = torch.zeros(1, 1, 2)
+    w = torch.zeros(6, 2, dtype=torch.bfloat16)
+    arguments = (None, None, None, None, False, 1, out, out, None, None, None)
+    with pytest.raises(ValueError, match="no products of bfloat16"):
+        _native.layer_forward("gru_reset_before", 1, (w, w), torch.zeros(1, 1, 2), *arguments)
+    with pytest.raises(TypeError, match="weight_ih: expected the dtype of x"):
+        _native.layer_forward("gru", 1, (w, w), torch.zeros(1, 1, 2).double(), *arguments)

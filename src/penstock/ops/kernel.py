@@ -86,13 +86,13 @@ def forward(
     """One layer; the result as that of `allocate`, the reserve only to `keep` for a backward pass."""
     lowered = x.dtype is torch.bfloat16
     if lowered:
-        x, h0, c0, *weights = _floats((x, h0, c0, *weights))  # type: ignore[assignment]
+        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
+        weights = _all_but_factors(weights, options)
     outputs = allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
     cell, directions, batch_first = options
     _native.layer_forward(
         cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
         _contiguous(c0), lengths, batch_sizes, batch_first, torch.get_num_threads(), *outputs,
-        lowered and has_bf16_products(cell),
     )  # fmt: skip
     return (*_lowered(outputs[:4]), outputs[4]) if lowered else outputs  # type: ignore[return-value]
 
@@ -100,8 +100,12 @@ def forward(
 def infer(
     x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`forward` of a float32 or float64 batch of whole sequences in the fewest steps: y, h_n and c_n."""
+    """`forward` of a batch of whole sequences in the fewest steps: y, h_n and c_n."""
     cell, directions, batch_first = options
+    lowered = x.dtype is torch.bfloat16
+    if lowered:
+        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
+        weights = _all_but_factors(weights, options)
     first, second, _ = x.shape
     output, batch = weights[1].shape[1], first if batch_first else second
     empty = memory.empty
@@ -112,26 +116,34 @@ def infer(
         cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
         _contiguous(c0), None, None, batch_first, torch.get_num_threads(), y, h_n, c_n, None, None,
     )  # fmt: skip
-    return y, h_n, c_n
+    return _lowered((y, h_n, c_n)) if lowered else (y, h_n, c_n)  # type: ignore[return-value]
 
 
-def has_bf16_products(cell: str) -> bool:
-    """Whether the kernels multiply bfloat16 numbers for this cell; what else there is they do in float32."""
-    return cell != "gru_reset_before"
+def _all_but_factors(weights: Weights, options: Options) -> tuple[Tensor, ...]:
+    """bfloat16 weights as the kernels take them: float32, but for the matrices they multiply as they are.
+
+    Those are weight_ih and weight_hh; of a GRU with the reset before the product there are none.
+    """
+    each = len(weights) // options.directions
+    factors = 0 if options.cell == "gru_reset_before" else 2
+    return tuple(w if n % each < factors else w.float() for n, w in enumerate(weights))
 
 
 def _floats(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
     return [None if t is None else t.float() for t in tensors]
 
 
-def _lowered(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
-    return [None if t is None else t.bfloat16() for t in tensors]
+def _lowered(tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
+    return tuple(None if t is None else t.bfloat16() for t in tensors)
 
 
-def allocate_gradients(tensors: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
-    """Memory for the gradient of each tensor that needs one."""
+def allocate_gradients(
+    tensors: Sequence[Tensor | None], needs: Sequence[bool], like: Tensor
+) -> list[Tensor | None]:
+    """Memory of the dtype of `like` for the gradient of each tensor that needs one."""
     return [
-        memory.empty(t.shape, t) if t is not None and n else None for t, n in zip(tensors, needs, strict=True)
+        memory.empty(t.shape, like) if t is not None and n else None
+        for t, n in zip(tensors, needs, strict=True)
     ]
 
 
@@ -151,11 +163,11 @@ def backward(
 
     d_outputs: the gradients of y, h_n, c_n and the cell states; None is zeros.
     """
-    lowered = x.dtype == torch.bfloat16
+    lowered = x.dtype is torch.bfloat16
     if lowered:
-        x, h0, c0, *weights = _floats((x, h0, c0, *weights))  # type: ignore[assignment]
-        d_outputs = _floats(d_outputs)
-    gradients = allocate_gradients([x, h0, c0, *weights], needs)
+        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
+        weights, d_outputs = _all_but_factors(weights, options), _floats(d_outputs)
+    gradients = allocate_gradients([x, h0, c0, *weights], needs, x)
     d_x, d_h0, d_c0, *d_weights = gradients
     d_y, d_h_n, d_c_n, d_cell_states = d_outputs
     cell, directions, batch_first = options
@@ -163,9 +175,8 @@ def backward(
         cell, directions, _matrices(weights), _rows(x), _contiguous(h0), _contiguous(c0), lengths,
         batch_sizes, batch_first, torch.get_num_threads(), reserve, _rows(d_y), _contiguous(d_h_n),
         _contiguous(d_c_n), _rows(d_cell_states), d_x, d_h0, d_c0, tuple(d_weights),
-        lowered and has_bf16_products(cell),
     )  # fmt: skip
-    return _lowered(gradients) if lowered else gradients
+    return list(_lowered(gradients)) if lowered else gradients
 
 
 def _matrices(weights: Weights) -> tuple[Tensor, ...]:

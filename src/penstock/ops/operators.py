@@ -119,7 +119,7 @@ def _(
     d_y, d_h_n, d_c_n, d_cell_states, x, h0, c0, weights, reserve, lengths, batch_sizes, cell, directions,
     batch_first, needs,
 ):  # fmt: skip
-    return _or_empty(kernel.allocate_gradients([x, h0, c0, *weights], needs), x)
+    return _or_empty(kernel.allocate_gradients([x, h0, c0, *weights], needs, x), x)
 
 
 def _keep_for_second(ctx, inputs, output) -> None:
