@@ -33,8 +33,8 @@ class Blocks {
         const std::size_t size = sizes_.at(block);
         used_ -= size;
         kept_ += size;
-        free_.emplace(size, block);
-        while (kept_ > most_used_) release(free_.begin());
+        free_.emplace(size, Kept{block, ++given_back_});
+        while (kept_ > most_used_) release(oldest());
     }
 
     std::size_t kept() {
@@ -51,12 +51,16 @@ class Blocks {
     std::mutex& mutex() { return mutex_; }
 
   private:
-    using Free = std::multimap<std::size_t, void*>;
+    struct Kept {
+        void* block;
+        std::size_t since;  // how many blocks had been given back by then
+    };
+    using Free = std::multimap<std::size_t, Kept>;
 
     void* reuse(std::size_t size) {
         const Free::iterator found = free_.lower_bound(size);
         if (found == free_.end() || found->first > size + size / 2) return nullptr;
-        void* block = found->second;
+        void* block = found->second.block;
         kept_ -= found->first;
         free_.erase(found);
         return block;
@@ -76,17 +80,23 @@ class Blocks {
         return block;
     }
 
+    // What was needed last is what will be needed next: after one long sequence the blocks of many short ones
+    // must stay, not its own.
+    Free::iterator oldest() {
+        return std::min_element(free_.begin(), free_.end(),
+                                [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
+    }
     void release(Free::iterator which) {
         kept_ -= which->first;
-        sizes_.erase(which->second);
-        std::free(which->second);
+        sizes_.erase(which->second.block);
+        std::free(which->second.block);
         free_.erase(which);
     }
 
     std::mutex mutex_;
     std::map<void*, std::size_t> sizes_;
     Free free_;
-    std::size_t used_ = 0, kept_ = 0, most_used_ = 0;
+    std::size_t used_ = 0, kept_ = 0, most_used_ = 0, given_back_ = 0;
 };
 
 // Never destroyed: tensors may be given back while the process ends.

@@ -183,15 +183,16 @@ __attribute__((noinline)) void inner_products(const P* const* a, const P* w, ind
     for (index j = 0; j < lanes; j += at_once) {
         const P* from[at_once];
         for (index n = 0; n < at_once; ++n) from[n] = w + min(j + n, count - 1) * stride;
+        const P* ahead = w + (j + 2 * at_once) * stride;  // rows to come, from end to end
         Vec<T> part[Rows][at_once] = {};
         index k = 0;
-        for (; k + O::count <= depth; k += O::count) {
+        for (; k + O::count <= depth; k += O::count, ahead += at_once * O::count) {
             typename O::vector value[Rows];
             for (index i = 0; i < Rows; ++i) value[i] = O::read(a[i] + k);
 #pragma GCC unroll 8
             for (index n = 0; n < at_once; ++n) {
                 const typename O::vector other = O::read(from[n] + k);
-                __builtin_prefetch(from[n] + 2 * at_once * stride + k);  // rows of W to come
+                __builtin_prefetch(ahead + n * O::count);
                 for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
             }
         }

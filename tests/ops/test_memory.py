@@ -54,6 +54,15 @@ def test_not_more_is_kept_than_was_in_use_at_once() -> None:
     assert _native.kept_blocks() == 0
 
 
+def test_what_was_used_last_stays() -> None:
+    """After one large call, those of ordinary size find their memory again."""
+    like = torch.empty(0)
+    memory.empty((64, 1 << 20), like)
+    address = memory.empty((1 << 20,), like).data_ptr()
+    assert memory.empty((1 << 20,), like).data_ptr() == address
+    assert _native.kept_blocks() == 1 << 22
+
+
 def test_autograd_may_write_into_it() -> None:
     x = memory.empty((1 << 20,), torch.empty(0)).fill_(2.0).requires_grad_()
     (x * x).sum().backward()

@@ -68,11 +68,13 @@ class Job(abc.ABC):
         train_data, dev_data: what to learn from, and what decides which epoch was best.
         test_data: what is only measured at the very end, or None.
         model: the model to train, freshly initialised.
-        monitor: name of the metric that decides which epoch is best; higher is better.
+        monitor: name of the metric that decides which epoch is best.
+        lower_is_better: whether that is the one with the lowest.
     """
 
     task: ClassVar[str]
     monitor: str
+    lower_is_better: ClassVar[bool] = False
     config: TrainingOptions
     train_data: SequenceDataset
     dev_data: SequenceDataset

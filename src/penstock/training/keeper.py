@@ -31,8 +31,8 @@ class Diverged(Exception):
 class Keeper(pl.Callback):
     """Record every epoch, keep checkpoints, and stop when there is a reason to.
 
-    The best epoch is the one with the highest `monitor` on the dev data, and with the lower loss among
-    equals. Checkpoints are written at the end of every epoch and at least every `config.checkpoint_minutes`;
+    The best epoch is the one with the highest `monitor` on the dev data (the lowest, where `lower_is_better`),
+    and with the lower loss among equals. Checkpoints are written at the end of every epoch and at least every `config.checkpoint_minutes`;
     a resumed run goes on from the last one.
 
     Attributes:
@@ -45,11 +45,17 @@ class Keeper(pl.Callback):
     """
 
     def __init__(
-        self, workspace: Workspace, monitor: str, config: TrainingOptions, fingerprint: str = ""
+        self,
+        workspace: Workspace,
+        monitor: str,
+        config: TrainingOptions,
+        fingerprint: str = "",
+        lower_is_better: bool = False,
     ) -> None:
         self.workspace = workspace
         self.fingerprint = fingerprint
         self.monitor = f"dev_{monitor}"
+        self._sign = -1 if lower_is_better else 1
         self.config = config
         self.history: list[dict[str, float]] = []
         self._dev: dict[str, float] = {}
@@ -65,7 +71,11 @@ class Keeper(pl.Callback):
 
     @property
     def best(self) -> dict[str, float] | None:
-        return max(self.history, key=lambda entry: (entry[self.monitor], -entry["dev_loss"]), default=None)
+        return max(
+            self.history,
+            key=lambda entry: (self._sign * entry[self.monitor], -entry["dev_loss"]),
+            default=None,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {

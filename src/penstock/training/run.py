@@ -91,7 +91,9 @@ class _Run:
         self.world_size = config.processes * config.nodes
         torch.manual_seed(config.seed)
         self.job = job_class(config, data)
-        self.keeper = Keeper(self.workspace, self.job.monitor, config, _fingerprint(self.job))
+        self.keeper = Keeper(
+            self.workspace, self.job.monitor, config, _fingerprint(self.job), self.job.lower_is_better
+        )
 
     def train(self) -> Report:
         position = self._resumed_position()
