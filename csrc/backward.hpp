@@ -75,7 +75,8 @@ template <class C, class T, class P> struct BackwardPlan {
         d_full = arena.take<T>(projected ? batch * sizes.units : 0);
         d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
         own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
-        capacity = min(max(batch, max(256, min(gradient_chunk / sizes.gates, 2048))), pairs);
+        const index values = sizes.gates + sizes.input + sizes.outputs;  // of a pair: gradients and operands
+        capacity = min(max(batch, max(256, min(gradient_chunk / values, 2048))), pairs);
         folds = pairs > 2 * folded_chunks * capacity;
         if (folds) take_sums(arena);
         d_gates = arena.take<T>(capacity * sizes.gates);
