@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.data.lines import place, read_lines
+from penstock.data.lines import find_files, place, read_lines, read_text
 from penstock.errors import InputError
 
 
@@ -91,3 +91,51 @@ def test_gzip_with_flipped_bits(tmp_path: Path) -> None:
 def test_place() -> None:
     assert place("a.csv.gz", 3) == "a.csv.gz, line 3"
     assert place(Path("a.parquet.gz"), 3) == "a.parquet.gz, row 3"
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_pieces_are_the_text(tmp_path: Path, name: str) -> None:
+    text = "one\r\ntwo\n\n" + "中文" * 50_000 + "\nend"
+    pieces = list(read_text(write(tmp_path / name, b"\xef\xbb\xbf" + text.encode())))
+    assert "".join(pieces) == text
+    assert pieces[:3] == ["one\r\n", "two\n", "\n"]
+    assert pieces[-1] == "end"
+    assert max(map(len, pieces)) < 1 << 16
+
+
+def test_mistakes_in_pieces(tmp_path: Path) -> None:
+    damaged = gzip.compress(random.Random(0).randbytes(9000).hex().encode())[:-1000]
+    (tmp_path / "cut.gz").write_bytes(damaged)
+    for path, message in {
+        write(tmp_path / "empty", b""): "empty: the file is empty",
+        write(tmp_path / "mark", b"\xef\xbb\xbf"): "mark: the file is empty",
+        write(tmp_path / "bad", b"fine\n\xff\n"): "bad, line 2: expected UTF-8, got the byte 0xff",
+        write(tmp_path / "half", b"fine\nfine \xe4\xb8"): "half, line 2: expected UTF-8, got the byte 0xe4",
+        tmp_path / "cut.gz": "cut.gz, line 1: the .gz file is truncated or damaged",
+        tmp_path / "none": "none: no such file",
+    }.items():
+        with pytest.raises(InputError) as error:
+            list(read_text(path))
+        assert message in str(error.value)
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "deep/c.txt", ".git/d.txt", "deep/.e.txt", "f[1].csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*names: str) -> list[str]:
+        return [str(file.relative_to(tmp_path)) for file in find_files(tmp_path / name for name in names)]
+
+    assert found("b.txt", "a.txt", "none") == ["b.txt", "a.txt", "none"]
+    assert found("") == ["a.txt", "b.txt", "deep/c.txt", "f[1].csv"]
+    assert found("*.txt", "deep") == ["a.txt", "b.txt", "deep/c.txt"]
+    assert found("f[1].csv") == ["f[1].csv"], "a file of that name is no pattern"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: the folder holds no file"):
+        found("empty")
+    with pytest.raises(InputError, match="matches no file"):
+        found("*.jsonl")

@@ -166,3 +166,12 @@ worker.join()
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("3000\n", "")
+
+
+def test_exact_pieces_spell_the_text() -> None:
+    text = "e\u0301 Two  words\r\n\t好🚣"
+    plain, exact = (
+        train_tokenizer([text], "bpe", 300, lowercase=False, exact=flag) for flag in (False, True)
+    )
+    assert exact.decode(exact.encode(text).ids) == text
+    assert plain.decode(plain.encode(text).ids) != text

@@ -41,6 +41,7 @@ def train_tokenizer(
     vocabulary: int = 30_000,
     lowercase: bool = True,
     min_frequency: int = 1,
+    exact: bool = False,
 ) -> Tokenizer:
     """Learn a vocabulary from texts, read once, one at a time.
 
@@ -54,6 +55,8 @@ def train_tokenizer(
         vocabulary: at most so many ids, those of `<pad>` and `<unk>` included; the most frequent stay.
         lowercase: fold upper and lower case.
         min_frequency: of a word, a character, or (bpe) a pair to merge.
+        exact: (bpe) take the text as it is, so that the tokens spell it byte for byte; otherwise it is
+            brought into the composed form of Unicode, and a space put before it.
 
     Raises:
         InputError: there is no text at all.
@@ -81,8 +84,9 @@ def train_tokenizer(
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *folding])
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     elif kind == "bpe":
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *folding])
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        if not exact:
+            tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *folding])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=not exact)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
     else:
