@@ -48,12 +48,22 @@ def _decode(line: bytes, number: int) -> str:
         ) from None
 
 
+class Part(str):
+    """A part of a line: what follows it stands in the same line."""
+
+    __slots__ = ()
+
+
 def write_lines(lines: Iterable[str], output: Path | None) -> None:
-    """Write lines to a file, which appears when it is whole, or to standard output, each when it is ready."""
+    """Write lines to a file, which appears when it is whole, or to standard output, each when it is ready.
+
+    A `Part` is written without an end of line.
+    """
+    texts = (line if isinstance(line, Part) else line + "\n" for line in lines)
     if output is None:
-        for line in lines:
-            sys.stdout.write(line + "\n")
+        for text in texts:
+            sys.stdout.write(text)
             sys.stdout.flush()
         return
     with atomic_write(output) as file:
-        file.writelines(line + "\n" for line in lines)
+        file.writelines(texts)

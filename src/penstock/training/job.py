@@ -34,15 +34,18 @@ class SequenceDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class BatchSampler(Protocol):
-    """Lists of example numbers, one list a batch; the order of an epoch depends on seed and epoch only."""
+    """Lists of what the data take as an index, such as example numbers, one list a batch.
+
+    The order of an epoch depends on seed and epoch only.
+    """
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[list[int]]: ...
+    def __iter__(self) -> Iterator[list[Any]]: ...
 
     def set_epoch(self, epoch: int) -> None: ...
 
@@ -58,6 +61,17 @@ class TaskModel(nn.Module, abc.ABC):
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Mean loss of the batch, a scalar."""
 
+    def weight(self, batch: Batch) -> Tensor | int:
+        """How much the loss of this batch counts in a mean over batches: the number of its sequences."""
+        return len(batch["lengths"])
+
+    def carried(self) -> Any:
+        """What the next batch of an epoch needs of the last: tensors in lists and tuples; or None."""
+        return None
+
+    def carry(self, carried: Any) -> None:
+        """Go on from what `carried` returned, when a run is resumed in the middle of an epoch."""
+
 
 class Job(abc.ABC):
     """One training run of one task: everything that differs between tasks, and nothing that does not.
@@ -70,11 +84,14 @@ class Job(abc.ABC):
         model: the model to train, freshly initialised.
         monitor: name of the metric that decides which epoch is best.
         lower_is_better: whether that is the one with the lowest.
+        in_order: whether the model carries something from batch to batch, so that a process that measures
+            takes its share of the sequences, and not every so many-th batch.
     """
 
     task: ClassVar[str]
     monitor: str
     lower_is_better: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
     config: TrainingOptions
     train_data: SequenceDataset
     dev_data: SequenceDataset

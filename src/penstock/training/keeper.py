@@ -31,9 +31,9 @@ class Diverged(Exception):
 class Keeper(pl.Callback):
     """Record every epoch, keep checkpoints, and stop when there is a reason to.
 
-    The best epoch is the one with the highest `monitor` on the dev data (the lowest, where `lower_is_better`),
-    and with the lower loss among equals. Checkpoints are written at the end of every epoch and at least every `config.checkpoint_minutes`;
-    a resumed run goes on from the last one.
+    The best epoch is the one with the highest `monitor` on the dev data (the lowest, where
+    `lower_is_better`), and with the lower loss among equals. Checkpoints are written at the end of every
+    epoch and at least every `config.checkpoint_minutes`; a resumed run goes on from the last one.
 
     Attributes:
         history: a dictionary for every epoch: epoch, step, train_loss, dev_loss and the other dev figures,

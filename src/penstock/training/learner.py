@@ -43,7 +43,7 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         outputs = self.model(batch)
-        self.dev_loss.update(self.model.loss(outputs, batch), weight=len(batch["lengths"]))
+        self.dev_loss.update(self.model.loss(outputs, batch), weight=self.model.weight(batch))
         self.metric.update(outputs, batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -77,9 +77,22 @@ class Learner(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule_drops"] = self.schedule.drops
+        checkpoint["carried"] = _of_every_process(self.model.carried())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.schedule.drops = checkpoint["schedule_drops"]
+        carried, rank = checkpoint["carried"], self.trainer.global_rank
+        if rank < len(carried):
+            self.model.carry(carried[rank])
+
+
+def _of_every_process(value: Any) -> list[Any]:
+    """The value of each process, in every process: one of them alone writes the checkpoint."""
+    if value is None or not torch.distributed.is_initialized():
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def _seed(device: torch.device, seed: int) -> None:

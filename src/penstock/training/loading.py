@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -22,7 +23,7 @@ class ResumableBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         self.batches.set_epoch(self.epoch)
         first, self.first = self.first, 0
         self.epoch += 1
@@ -40,7 +41,7 @@ class _Share:
     def __len__(self) -> int:
         return len(range(self.rank, len(self.batches), self.world_size))
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         return islice(iter(self.batches), self.rank, None, self.world_size)
 
 
@@ -51,12 +52,15 @@ def training_loader(job: Job, rank: int, world_size: int, epoch: int = 0, first:
 
 
 def measuring_loader(job: Job, data: SequenceDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
-    """This process's share of the batches of `data`."""
+    """This process's share of the batches of `data`; of each one, where they go in order."""
+    if job.in_order:
+        batches = job.batches(data, shuffle=False, rank=rank, world_size=world_size)
+        return _loader(job, data, batches)
     batches = job.batches(data, shuffle=False, rank=0, world_size=1)
     return _loader(job, data, _Share(batches, rank, world_size))
 
 
-def _loader(job: Job, data: SequenceDataset, batches: ResumableBatches | _Share) -> DataLoader:
+def _loader(job: Job, data: SequenceDataset, batches: ResumableBatches | _Share | BatchSampler) -> DataLoader:
     workers = job.config.workers
     return DataLoader(
         data,  # pyright: ignore[reportArgumentType]  (any object with length and items will do)

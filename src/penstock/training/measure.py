@@ -37,7 +37,7 @@ def measure(
     loss = MeanMetric().to(device)
     for batch in (to_device(batch, device) for batch in batches):
         outputs = model(batch)
-        loss.update(model.loss(outputs, batch), weight=len(batch["lengths"]))
+        loss.update(model.loss(outputs, batch), weight=model.weight(batch))
         metric.update(outputs, batch)
     return {"loss": loss.compute(), **metric.compute()}
 
