@@ -105,6 +105,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).write_text(heading + "".join(series), "utf-8")
     for name in ("train", "dev", "test", "new", "news", "letters"):
         Path(f"{name}.conllu").write_text("".join(_conllu_sentence(chance) for _ in range(40)), "utf-8")
+    Path("books").mkdir()
+    for name in ("novel", "letters", "books/one", "books/two"):
+        tales = [
+            f"The {chance.choice(['sea', 'wind'])} was {chance.choice(['calm', 'wild'])}.\n"
+            for _ in range(60)
+        ]
+        Path(f"{name}.txt").write_text("".join(tales), "utf-8")
     Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
     return tmp_path
 
@@ -137,7 +144,7 @@ def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/classify.md", "docs/tag.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/classify.md", "docs/tag.md", "docs/lm.md"])
 @pytest.mark.usefixtures("desk")
 def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in commands(ROOT / name):

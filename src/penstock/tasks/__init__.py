@@ -7,9 +7,10 @@ flags of its verb. The rest of a task: `data.py` (files -> encoded examples), `m
 `job.py` (its `penstock.training.job.Job`; `train(config)` is `fit(ThatJob, config)`) and `predictor.py`.
 
 `Predictor.predict(inputs) -> list[dict]` is for Python; `Predictor.stream(options) -> Iterator[str]` yields
-the lines that `penstock predict` writes, in input order, reading its input as it goes. `evaluate` returns
-"metrics" (name -> number), "labels" (label -> "precision", "recall", "f1", "count") and, if there is one, the
-"confusion" matrix, whose rows are the true labels in the order of "labels".
+the lines that `penstock predict` writes (or parts of them, `penstock.tasks.streams.Part`), in input order,
+reading its input as it goes. `evaluate` returns "metrics" (name -> number) and, where there are labels,
+"labels" (label -> "precision", "recall", "f1", "count") and, if there is one, the "confusion" matrix, whose
+rows are the true labels in the order of "labels".
 """
 
 import importlib
@@ -20,6 +21,7 @@ __all__ = ["TASKS", "get", "get_config"]
 TASKS = {
     "classify": "one label for a text or for a series of numbers",
     "tag": "one label for every word of a sentence: parts of speech, names",
+    "lm": "the next character, word or piece of a text",
 }
 
 
