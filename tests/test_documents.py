@@ -112,6 +112,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for _ in range(60)
         ]
         Path(f"{name}.txt").write_text("".join(tales), "utf-8")
+    for name in ("power.csv", "more-power.csv"):
+        hours = [f"2024-01-{1 + k // 24:02} {k % 24:02}:00,{chance.random()},{k % 24}\n" for k in range(480)]
+        Path(name).write_text("time,hall,attic\n" + "".join(hours), "utf-8")
+    days = [f"{shop},{k},{k % 7}\n" for shop in "ab" for k in range(100)]
+    Path("sales.csv").write_text("shop,day,sold\n" + "".join(days), "utf-8")
     Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
     return tmp_path
 
@@ -144,7 +149,9 @@ def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/classify.md", "docs/tag.md", "docs/lm.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/classify.md", "docs/tag.md", "docs/lm.md", "docs/forecast.md"]
+)
 @pytest.mark.usefixtures("desk")
 def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in commands(ROOT / name):

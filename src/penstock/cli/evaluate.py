@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
 
     figures = task.evaluate(folder, **options.model_dump(exclude={"json_file"}))
     console = make_console()
-    _show_metrics(console, figures["metrics"])
+    _show_metrics(console, figures["metrics"], figures.get("references", {}))
     if figures.get("labels"):
         _show_labels(console, figures["labels"])
     if "confusion" in figures and len(figures["labels"]) <= _WIDEST_CONFUSION:
@@ -41,12 +41,16 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _show_metrics(console: "Console", metrics: dict[str, float]) -> None:
+def _show_metrics(
+    console: "Console", metrics: dict[str, float], references: dict[str, dict[str, float]]
+) -> None:
+    """The figures of the model, and beside them those of simpler methods."""
     from penstock.training.report import make_table
 
-    table = make_table("metric", ">value")
+    table = make_table("metric", ">value", *(f">{name}" for name in references))
     for name, value in metrics.items():
-        table.add_row(name.replace("_", " "), f"[bold]{value:.4f}[/]")
+        others = (f"{part[name]:.4f}" if name in part else "" for part in references.values())
+        table.add_row(name.replace("_", " "), f"[bold]{value:.4f}[/]", *others)
     console.print(table)
 
 

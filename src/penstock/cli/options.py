@@ -102,6 +102,8 @@ def _help(field: FieldInfo) -> str:
     if field.default in (None, PydanticUndefined, [], False):
         return text
     default = {True: "on", False: "off"}[field.default] if isinstance(field.default, bool) else field.default
+    if isinstance(default, list):
+        default = ",".join(map(str, default))
     return f"{text} (default: {default})"
 
 
@@ -177,7 +179,8 @@ def expected(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     nouns = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path", str: "text"}
-    words = "a list of texts" if many else nouns.get(kind, str(kind))
+    lists = {int: "a list of whole numbers", float: "a list of numbers"}
+    words = lists.get(kind, "a list of texts") if many else nouns.get(kind, str(kind))
     limits = []
     for rule in field.metadata:
         for test, word in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):

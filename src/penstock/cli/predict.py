@@ -6,7 +6,8 @@ HELP = """\
 usage: penstock predict DIR [INPUT ...] [options]
 
 Let the model in the folder DIR answer for inputs given as arguments, with --input FILE, or on standard input,
-and write one JSON object a line, in the order of the inputs.
+and write one JSON object a line, in the order of the inputs. A model of series over time (penstock train
+forecast) writes what comes next as csv.
 
 `penstock predict DIR --help` shows the options of that model's task.
 """

@@ -33,7 +33,10 @@ class Row(NamedTuple):
 
 
 def read_rows(
-    path: str | os.PathLike[str], columns: Sequence[str], nonempty: Collection[str] = ()
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    nonempty: Collection[str] = (),
+    nulls: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield the rows of a table, with only the wanted columns, as text. The file is never held in memory.
 
@@ -49,6 +52,7 @@ def read_rows(
         path: the file.
         columns: the names wanted.
         nonempty: those among them in which an empty value is an error.
+        nulls: those among them in which a null (of JSON or Parquet) is no error but empty text.
 
     Raises:
         InputError: a missing or damaged file, an unknown suffix, a table without rows, a missing column, a
@@ -56,9 +60,15 @@ def read_rows(
             object, or a null; naming file and line.
     """
     path = Path(path)
-    rows = {"jsonl": _json_rows, "parquet": _parquet_rows}.get(_format(path), _delimited_rows)
+    format = _format(path)
+    if format == "jsonl":
+        rows = _json_rows(path, columns, nulls)
+    elif format == "parquet":
+        rows = _parquet_rows(path, columns, nulls)
+    else:
+        rows = _delimited_rows(path, columns)
     row = None
-    for row in rows(path, columns):
+    for row in rows:
         for name in nonempty:
             if not row.values[name].strip():
                 raise InputError(f"{place(path, row.line)}: the column {name!r} is empty")
@@ -82,6 +92,18 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     for _, record in records:
         return list(record)
     raise InputError(f"{path}: expected rows, got none")
+
+
+def delimited_records(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """Each record of a csv or tsv file, a header among them, with the line it begins on.
+
+    Empty lines are skipped. A name ending in `.txt` is read as csv.
+
+    Raises:
+        InputError: a missing or damaged file, or a quote never closed; naming file and line.
+    """
+    path = Path(path)
+    return _csv_records(path) if _suffix(path) == ".txt" else _records(path)
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
@@ -165,13 +187,13 @@ def _unquoted(field: str) -> str:
 # --- jsonl ---
 
 
-def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _json_rows(path: Path, columns: Sequence[str], nulls: Collection[str]) -> Iterator[Row]:
     for line, values in _objects(path):
         where = place(path, line)
         for name in columns:
             if name not in values:
                 raise InputError(f"{where}: no key {name!r}; the keys are {', '.join(map(repr, values))}")
-        yield Row(line, {name: _text(values[name], name, where) for name in columns})
+        yield Row(line, {name: _text(values[name], name, where, name in nulls) for name in columns})
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -187,11 +209,13 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def _text(value: Any, name: str, where: str) -> str:
+def _text(value: Any, name: str, where: str, nullable: bool) -> str:
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{where}: the column {name!r} holds half a character (an unpaired surrogate)")
         return value
+    if value is None and nullable:
+        return ""
     if value is None:
         raise InputError(f"{where}: the column {name!r} is null")
     if isinstance(value, bool):
@@ -211,7 +235,7 @@ def _text(value: Any, name: str, where: str) -> str:
 # --- Parquet ---
 
 
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Sequence[str], nulls: Collection[str]) -> Iterator[Row]:
     import pyarrow  # noqa: PLC0415 - slow to import, needed by one format
 
     number = 0
@@ -222,7 +246,8 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     number += 1
                     where = place(path, number)
-                    yield Row(number, {name: _text(values[name], name, where) for name in columns})
+                    row = {name: _text(values[name], name, where, name in nulls) for name in columns}
+                    yield Row(number, row)
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{path}, row {number + 1}: the Parquet file is damaged ({error})") from None
 

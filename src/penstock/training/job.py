@@ -122,6 +122,10 @@ class Job(abc.ABC):
     def metric(self) -> "Metric":
         """A fresh metric: `update(outputs, batch)`, `compute() -> {name: number}`, summed over processes."""
 
+    def references(self) -> dict[str, dict[str, float]]:
+        """Name of a simpler method -> its figures on the test data, shown beside those of the model."""
+        return {}
+
     @abc.abstractmethod
     def assets(self) -> dict[str, str]:
         """File name -> text of what lies beside the weights: vocabularies, labels, scalers."""

@@ -18,7 +18,8 @@ class Report:
 
     Attributes:
         output: the folder of the saved model.
-        metrics: "dev" and, if there was test data, "test" -> name -> figure; empty if no epoch ended.
+        metrics: "dev" and, if there was test data, "test" -> name -> figure; empty if no epoch ended. Simpler
+            methods that the task measures on the test data follow by their names.
         parameters: numbers that were trained.
         epochs: how many ended.
         best_epoch: the one whose weights were saved, from 1; 0 if none ended.
@@ -80,7 +81,7 @@ def show_report(console: Console, report: Report) -> None:
         for name in next(iter(report.metrics.values())):
             table.add_row(
                 name.replace("_", " "),
-                *(f"{part.get(name, float('nan')):.4f}" for part in report.metrics.values()),
+                *(f"{part[name]:.4f}" if name in part else "" for part in report.metrics.values()),
             )
         console.print(table)
     if report.interrupted:
@@ -129,7 +130,8 @@ def model_card(task: str, report: Report, config: dict[str, Any]) -> str:
         parts = list(report.metrics)
         lines += [f"| metric | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
         for name in next(iter(report.metrics.values())):
-            figures = " | ".join(f"{report.metrics[part].get(name, float('nan')):.4f}" for part in parts)
+            found = (report.metrics[part].get(name) for part in parts)
+            figures = " | ".join("" if value is None else f"{value:.4f}" for value in found)
             lines.append(f"| {name.replace('_', ' ')} | {figures} |")
         lines.append("")
     lines += [

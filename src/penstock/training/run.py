@@ -189,6 +189,7 @@ class _Run:
                 loader = measuring_loader(self.job, self.job.test_data)
                 figures = measure(self.job.model, self.job.metric(), loader, device)
                 metrics["test"] = {name: float(value) for name, value in figures.items()}
+                metrics |= self.job.references()
         report = Report(
             output=self.config.output,
             metrics=metrics,

@@ -1,0 +1,160 @@
+"""The options of `penstock train|evaluate|predict` for forecasting; free of torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from penstock.tasks import options
+from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
+
+
+class ColumnOptions(Options):
+    """Columns."""
+
+    id_column: str | None = Field(
+        None, description="column that tells the series of a long table apart; without it every column is one"
+    )
+    time_column: str | None = Field(
+        None,
+        description="column with the time stamps; if not given, one called time, date, datetime, timestamp "
+        "or ds, or dates in the first column, and else rows are counted",
+    )
+    value_column: str | None = Field(None, description="column with the values of a long table")
+    header: bool | None = Field(
+        None, description="whether the first row names the columns; a row of numbers is data if not given"
+    )
+    regularize: bool = Field(
+        False,
+        description="put values on a regular grid of time: steps left out are missing, repeated ones are "
+        "averaged",
+    )
+
+
+class DataOptions(ColumnOptions):
+    """Data."""
+
+    data: Path = Field(
+        description="series over time: a wide table (a time column and a column a series) or a long one (see "
+        "--id-column); csv, tsv, txt, jsonl or parquet, each also .gz",
+        json_schema_extra=positional("DATA"),
+    )
+    train_steps: int | None = Field(
+        None, ge=1, description="first steps of a series, to learn from; all before dev and test if not given"
+    )
+    dev_steps: int | None = Field(
+        None, ge=1, description="steps after those to learn from, which decide which epoch is best"
+    )
+    test_steps: int | None = Field(
+        None, ge=1, description="steps after those, which the finished model is measured on"
+    )
+    dev_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of dev steps, if --dev-steps is not given"
+    )
+    test_fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of test steps, if --test-steps is not given"
+    )
+
+
+class ModelOptions(Options):
+    """Forecast."""
+
+    horizon: int = Field(24, ge=1, description="coming steps to forecast")
+    window: int = Field(96, ge=1, description="past steps that the model sees")
+    gap: int = Field(
+        0, ge=0, description="steps left out between the window and the first step of the forecast"
+    )
+    segment: int = Field(
+        1,
+        ge=1,
+        description="steps that the recurrence takes at once; above 1 the horizon, too, is decoded so",
+    )
+    instance_norm: Literal["mean", "last", "off"] = Field(
+        "mean",
+        description="shift each window by its mean and scale it by its standard deviation, or shift it by "
+        "its last value, and the forecast back",
+    )
+    loss: Literal["quantile", "mse", "mae"] = Field(
+        "quantile", description="'quantile' forecasts --quantiles, the others a single value"
+    )
+    quantiles: list[float] = Field(
+        [0.1, 0.5, 0.9], description="quantiles to forecast, rising, 0.5 among them: it is the point forecast"
+    )
+    calendar: bool = Field(
+        False,
+        description="show the model hour of day, day of week and month, as far as steps tell",
+    )
+    series_embedding: bool = Field(False, description="learn a vector for every series of the training data")
+    season: int | None = Field(
+        None,
+        ge=1,
+        description="steps of a season, for the seasonal baseline; from the time stamps if not given",
+    )
+    stride: int = Field(1, ge=1, description="steps from one window of the training data to the next")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self):
+        """Raise ValueError for quantiles that are none, or a window that segments do not fill."""
+        rising = all(a < b for a, b in zip(self.quantiles, self.quantiles[1:], strict=False))
+        if not (rising and 0.5 in self.quantiles and 0 < min(self.quantiles) <= max(self.quantiles) < 1):
+            shown = ",".join(map(str, self.quantiles))
+            raise ValueError(
+                f"--quantiles: expected rising numbers between 0 and 1 with 0.5 among them, got {shown}"
+            )
+        if self.window % self.segment:
+            raise ValueError(f"--window: expected a multiple of --segment {self.segment}, got {self.window}")
+        return self
+
+
+class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
+    """Forecasting."""
+
+    cell: Literal["lstm", "gru", "rnn"] = Field("gru", description="recurrent cell")
+    bidirectional: bool = Field(False, description="read the window in both directions")
+    dropout: float = Field(
+        0.1, ge=0, le=1, description="share of activations dropped between and after the recurrent layers"
+    )
+    batch_rows: int = Field(256, ge=1, description="most windows in a batch")
+    batch_tokens: int = Field(
+        65_536, ge=1, description="steps of the recurrence in a batch, over all its windows"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="largest learning rate of the schedule")
+
+    @model_validator(mode="after")
+    def _segments_one_way(self):
+        """Raise ValueError for a decoder that would have to run backwards."""
+        if self.segment > 1 and self.bidirectional:
+            raise ValueError("--bidirectional: expected --segment 1, for segments are decoded forwards")
+        return self
+
+
+class EvaluateOptions(options.EvaluateOptions):
+    """Evaluation."""
+
+    last_steps: int | None = Field(
+        None,
+        ge=1,
+        description="measure forecasts of the last steps of a series; of all that follow a whole window if "
+        "not given",
+    )
+    stride: int = Field(1, ge=1, description="steps from one forecast to the next")
+    classical: int = Field(
+        0,
+        ge=0,
+        description="also forecast by exponential smoothing, fitted anew at so many origins of every series, "
+        "and show model and smoothing for these",
+    )
+
+
+class PredictOptions(options.ModelOptions):
+    """Prediction: the steps that follow the training data, or those that follow a file."""
+
+    horizon: int | None = Field(
+        None, ge=1, description="steps to forecast; at most those of training, which is the default"
+    )
+    last: Path | None = Field(
+        None,
+        description="table with the latest values, of any series; the end of the training data if not given",
+    )
+    output: Path | None = Field(None, description="csv file to write; standard output if not given")
+    plot: Path | None = Field(None, description="PNG file for a picture of history, forecast and intervals")

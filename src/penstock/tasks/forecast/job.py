@@ -1,0 +1,57 @@
+"""Forecasting as a training job."""
+
+from pathlib import Path
+from typing import Any
+
+from penstock.tasks.forecast import data
+from penstock.tasks.forecast.config import Config
+from penstock.tasks.forecast.data import Layout, collate, open_prepared
+from penstock.tasks.forecast.metrics import ForecastMetric, baselines
+from penstock.tasks.forecast.model import Forecaster
+from penstock.tasks.job import SequenceJob
+from penstock.training.job import Batch
+
+
+class ForecastJob(SequenceJob):
+    """The coming values of every series of a file."""
+
+    task = "forecast"
+    lower_is_better = True
+
+    @classmethod
+    def prepare(cls, config: Config, folder: Path) -> None:
+        data.prepare(config, folder)
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.monitor = "quantile_loss" if config.loss == "quantile" else f"{config.loss}_scaled"
+        self._assets = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
+        self.layout = Layout.from_json(self._assets["series.json"], "series.json")
+        parts = open_prepared(config, folder, self.layout)
+        self.train_data, self.dev_data = parts["train"], parts["dev"]
+        self.test_data = parts["test"] if len(parts["test"]) else None
+        self.model = Forecaster(config, **self.architecture())
+
+    def collate(self, examples: list[dict[str, Any]]) -> Batch:
+        return collate(examples)
+
+    def metric(self) -> ForecastMetric:
+        return metric_of(self.config)
+
+    def assets(self) -> dict[str, str]:
+        return self._assets
+
+    def architecture(self) -> dict[str, Any]:
+        return {
+            "features": 2 * len(self.layout.frequency.calendar) if self.config.calendar else 0,
+            "missing": self.layout.missing,
+            "series": len(self.layout.scales),
+        }
+
+    def references(self) -> dict[str, dict[str, float]]:
+        return baselines(self.test_data) if self.test_data is not None else {}
+
+
+def metric_of(config: Config) -> ForecastMetric:
+    """The metric for the outputs of a model of `config`."""
+    return ForecastMetric(config.quantiles if config.loss == "quantile" else None)

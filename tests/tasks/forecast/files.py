@@ -1,0 +1,47 @@
+"""Small files to forecast."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.tasks.forecast.config import Config
+
+SMALL = {
+    "horizon": 12,
+    "window": 36,
+    "hidden_size": 16,
+    "epochs": 6,
+    "learning_rate": 0.01,
+    "batch_rows": 64,
+    "threads": 1,
+}
+FLAGS = [word for key, value in SMALL.items() for word in ("--" + key.replace("_", "-"), str(value))]
+
+
+def small_config(data: Path, output: Path, **options: Any) -> Config:
+    """A configuration that learns `seasonal` in a few seconds."""
+    return Config.model_validate({**SMALL, "data": data, "output": output, **options})
+
+
+def waves(steps: int, seed: int) -> np.ndarray:
+    """(steps, 2): two noisy waves of 12 steps on a slow random walk, at different levels."""
+    draw = np.random.default_rng(seed)
+    t = np.arange(steps)
+    levels = np.cumsum(draw.normal(0, 0.1, (steps, 2)), 0) + np.array([10, -200])
+    shapes = np.stack([3 * np.sin(2 * np.pi * t / 12), 30 * np.cos(2 * np.pi * t / 12)], 1)
+    return levels * [1, 10] + shapes + draw.normal(0, 1, (steps, 2)) * [0.5, 5]
+
+
+def stamps(steps: int) -> list[str]:
+    """Hours of 2020."""
+    first = np.datetime64("2020-01-01T00", "h")
+    return [str(first + step).replace("T", " ") + ":00" for step in range(steps)]
+
+
+def seasonal(path: Path, steps: int = 500, seed: int = 0) -> Path:
+    """A wide csv of `waves` by the hour, with the columns date, north, south."""
+    rows = zip(stamps(steps), waves(steps, seed), strict=True)
+    lines = [f"{stamp},{a:.4f},{b:.4f}" for stamp, (a, b) in rows]
+    path.write_text("\n".join(["date,north,south", *lines]) + "\n", encoding="utf-8")
+    return path
