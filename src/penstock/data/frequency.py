@@ -6,7 +6,7 @@ number itself.
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ class Frequency:
         """A stamp as text: a whole number, a date, or a date and a time."""
         if self.unit == "number":
             return str(stamp)
-        moment = datetime.fromtimestamp(0, UTC).replace(tzinfo=None) + _delta(stamp)
+        moment = datetime(1970, 1, 1) + timedelta(microseconds=int(stamp))
         whole_days = self.unit != "microsecond" or self.count % _DAY == 0
         if whole_days and stamp % _DAY == 0:
             return moment.strftime("%Y-%m-%d")
@@ -98,10 +98,6 @@ class Frequency:
         return [name for name, longest in limits.items() if self.count <= longest]
 
 
-def _delta(stamp: int):
-    return np.timedelta64(stamp, "us").astype("m8[us]").item()
-
-
 def parse_stamp(text: str) -> int | None:
     """Microseconds since 1970 of a date or time stamp (ISO 8601, also 2016/7/1 8:00); None for other text."""
     text = text.strip()
@@ -111,8 +107,10 @@ def parse_stamp(text: str) -> int | None:
         found = _LOOSE.fullmatch(text)
         if not found:
             return None
+        year, month, day = (int(part) for part in found.groups("1")[:3])
+        hour, minute, second = (int(part) for part in found.groups("0")[3:])
         try:
-            moment = datetime(*(int(part) for part in (*found.groups("1")[:3], *found.groups("0")[3:])))
+            moment = datetime(year, month, day, hour, minute, second)
         except ValueError:
             return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

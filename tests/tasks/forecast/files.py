@@ -10,10 +10,11 @@ from penstock.tasks.forecast.config import Config
 SMALL = {
     "horizon": 12,
     "window": 36,
-    "hidden_size": 16,
-    "epochs": 6,
+    "hidden_size": 24,
+    "epochs": 25,
+    "patience": 0,
     "learning_rate": 0.01,
-    "batch_rows": 64,
+    "batch_rows": 32,
     "threads": 1,
 }
 FLAGS = [word for key, value in SMALL.items() for word in ("--" + key.replace("_", "-"), str(value))]

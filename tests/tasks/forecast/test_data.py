@@ -45,7 +45,7 @@ def test_parts_follow_each_other_step_by_step(tmp_path: Path) -> None:
     assert targets["train"] == [[s, t] for s in (0, 1) for t in (4, 5, 6, 7, 8)]
     assert targets["dev"] == [[s, t] for s in (0, 1) for t in (10, 11, 12)]
     assert targets["test"] == [[s, t] for s in (0, 1) for t in (14, 15)]
-    mean, deviation = np.mean(values[:10]), np.std(values[:10])
+    mean, deviation = float(np.mean(values[:10])), float(np.std(values[:10]))
     assert layout.scales["a"] == pytest.approx((mean, deviation, 1))
     batch = collate([parts["dev"][0]])
     back = {

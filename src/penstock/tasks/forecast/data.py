@@ -241,7 +241,9 @@ def prepare(config: Config, folder: Path) -> None:
         starts=np.array([series.start for series in panel.series]),
         ends=np.cumsum([len(series.values) for series in panel.series]),
         values=np.concatenate([series.values for series in panel.series]),
-        **examples,
+        train=examples["train"],
+        dev=examples["dev"],
+        test=examples["test"],
     )
 
 

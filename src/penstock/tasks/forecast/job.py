@@ -23,33 +23,34 @@ class ForecastJob(SequenceJob):
         data.prepare(config, folder)
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config = config
+        self.config = self._options = config
         self.monitor = "quantile_loss" if config.loss == "quantile" else f"{config.loss}_scaled"
         self._assets = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
         self.layout = Layout.from_json(self._assets["series.json"], "series.json")
         parts = open_prepared(config, folder, self.layout)
         self.train_data, self.dev_data = parts["train"], parts["dev"]
-        self.test_data = parts["test"] if len(parts["test"]) else None
+        self._test = parts["test"]
+        self.test_data = self._test if len(self._test) else None
         self.model = Forecaster(config, **self.architecture())
 
     def collate(self, examples: list[dict[str, Any]]) -> Batch:
         return collate(examples)
 
     def metric(self) -> ForecastMetric:
-        return metric_of(self.config)
+        return metric_of(self._options)
 
     def assets(self) -> dict[str, str]:
         return self._assets
 
     def architecture(self) -> dict[str, Any]:
         return {
-            "features": 2 * len(self.layout.frequency.calendar) if self.config.calendar else 0,
+            "features": 2 * len(self.layout.frequency.calendar) if self._options.calendar else 0,
             "missing": self.layout.missing,
             "series": len(self.layout.scales),
         }
 
     def references(self) -> dict[str, dict[str, float]]:
-        return baselines(self.test_data) if self.test_data is not None else {}
+        return baselines(self._test) if len(self._test) else {}
 
 
 def metric_of(config: Config) -> ForecastMetric:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from penstock.data.panel import Panel, TimeSeries
 from penstock.files import atomic_write
-from penstock.tasks.forecast.config import Config
 
 _BLUE, _ORANGE, _INK = "#2a6fbb", "#d9731a", "#333333"
 _MOST = 12  # series in a picture
+_LEAST_HISTORY = 48  # steps shown, and at least four times the horizon
 
 
-def draw(path: Path, panel: Panel, found: Tensor, quantiles: list[float], config: Config) -> None:
+def draw(path: Path, panel: Panel, found: Tensor, quantiles: list[float], gap: int) -> None:
     """Draw the last steps of every series (of the first 12), and what follows them, into a PNG file.
 
     Args:
@@ -28,18 +28,18 @@ def draw(path: Path, panel: Panel, found: Tensor, quantiles: list[float], config
         panel: N series.
         found: (N, H, Q), the forecasts in the units of the series.
         quantiles: Q of them, 0.5 among them; empty where there is one value a step.
-        config: window and gap.
+        gap: steps between history and forecast.
     """
     shown = panel.series[:_MOST]
     across = 1 if len(shown) == 1 else 2
     down = math.ceil(len(shown) / across)
     figure = Figure(figsize=(9 if across == 1 else 12, 0.8 + 2.7 * down), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(down, across, squeeze=False).flat
+    grid = figure.subplots(down, across, squeeze=False).ravel().tolist()
     values = found.numpy()
     for axes, series, forecast in zip(grid, shown, values, strict=False):
-        _draw_series(axes, panel, series, forecast, quantiles, config)
-    for axes in list(grid)[len(shown) :]:
+        _draw_series(axes, panel, series, forecast, quantiles, gap)
+    for axes in grid[len(shown) :]:
         axes.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
@@ -55,12 +55,12 @@ def _draw_series(
     series: TimeSeries,
     forecast: NDArray[np.float64],
     quantiles: list[float],
-    config: Config,
+    gap: int,
 ) -> None:
     past = len(series.values)
-    first = max(0, past - max(config.window, 2 * len(forecast)))
+    first = max(0, past - max(_LEAST_HISTORY, 4 * len(forecast)))
     history = _times(panel, series, np.arange(first, past))
-    coming = _times(panel, series, past + config.gap + np.arange(len(forecast)))
+    coming = _times(panel, series, past + gap + np.arange(len(forecast)))
     axes.plot(history, series.values[first:], color=_BLUE, linewidth=1.2, label="history")
     middle = quantiles.index(0.5) if quantiles else 0
     marker = {"marker": "o", "markersize": 3} if len(forecast) < 4 else {}
@@ -81,6 +81,7 @@ def _draw_series(
         locator = AutoDateLocator(minticks=3, maxticks=8)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set(fontsize=8, color=_INK)
 
 
 def _times(panel: Panel, series: TimeSeries, steps: NDArray[np.int64]) -> NDArray[Any]:

@@ -101,7 +101,7 @@ class Predictor:
         if options.plot is not None:
             from penstock.tasks.forecast.plot import draw  # noqa: PLC0415  (matplotlib is slow to import)
 
-            draw(options.plot, panel, found[:, :steps], self.quantiles, self.config)
+            draw(options.plot, panel, found[:, :steps], self.quantiles, self.config.gap)
         yield _csv_line(["series", "time", "forecast", *map(_column, self.quantiles)])
         for row in self._rows(panel, found, steps):
             yield _csv_line(row.values())
@@ -190,10 +190,10 @@ class Predictor:
             stamps = panel.frequency.stamps(series.start, ahead).tolist()
             for stamp, forecast in zip(stamps, values[:steps], strict=True):
                 figures = [float(f"{value:.7g}") for value in forecast]
-                row = {"series": series.name, "time": panel.frequency.show(stamp)}
+                row: dict[str, Any] = {"series": series.name, "time": panel.frequency.show(stamp)}
                 row["forecast"] = figures[middle]
                 if self.quantiles:
-                    row |= zip(map(_column, self.quantiles), figures, strict=True)
+                    row |= dict(zip(map(_column, self.quantiles), figures, strict=True))
                 yield row
 
 
