@@ -9,8 +9,8 @@ flags of its verb. The rest of a task: `data.py` (files -> encoded examples), `m
 `Predictor.predict(inputs) -> list[dict]` is for Python; `Predictor.stream(options) -> Iterator[str]` yields
 the lines that `penstock predict` writes (or parts of them, `penstock.tasks.streams.Part`), in input order,
 reading its input as it goes. `evaluate` returns "metrics" (name -> number) and, where the task has them:
-"labels" (label -> "precision", "recall", "f1", "count"), the "confusion" matrix, whose rows are the true labels
-in the order of "labels", and "references" (name of a simpler method -> its metrics).
+"labels" (label -> "precision", "recall", "f1", "count"), the "confusion" matrix, whose rows are the true
+labels in the order of "labels", and "references" (name of a simpler method -> its metrics).
 """
 
 import importlib
