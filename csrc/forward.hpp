@@ -188,8 +188,14 @@ template <class C, class T, class P> class ForwardPass {
                 for (index i = 0; i < running(step.rows); ++i)
                     c_rows_[pair++] = gates.group(sizes_, g, begin_ + i);
             }
-            input_product(g, 0, pairs, g == first_group_, plan_.input.group(sizes_, g + 1));
+            input_product(g, 0, pairs, g == first_group_, packed_group(plan_.input, g + 1));
         }
+    }
+
+    // Where a group's weights lie packed; nullptr for none, and where nothing is packed.
+    const P* packed_group(const GateWeights<C, T, P>& weights, index g) const {
+        const bool known = !plan_.direct && g >= first_group_ && g < last_group_;
+        return known ? weights.group(sizes_, g) : nullptr;
     }
 
     // `first`: of the groups that read these inputs. `after`: the weights that will come next.
@@ -290,9 +296,9 @@ template <class C, class T, class P> class ForwardPass {
             const index g = back ? first_group_ + last_group_ - 1 - n : n;
             for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
             const index next = back ? g - 1 : g + 1;
-            if (!hoisted) input_product(g, pair, rows, n == first_group_, plan_.recurrent.group(sizes_, g));
+            if (!hoisted) input_product(g, pair, rows, n == first_group_, packed_group(plan_.recurrent, g));
             product(g, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr, false,
-                    (hoisted ? plan_.recurrent : plan_.input).group(sizes_, next));
+                    packed_group(hoisted ? plan_.recurrent : plan_.input, next));
             if (!few) pointwise(gates, g, g + 1, rows, cell);
         }
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
@@ -300,7 +306,7 @@ template <class C, class T, class P> class ForwardPass {
             for (index g = first_group_; g < last_group_; ++g) {
                 for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
                 product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, false,
-                        plan_.candidate.group(sizes_, g + 1));
+                        packed_group(plan_.candidate, g + 1));
                 pointwise(gates, g, g + 1, rows,
                           [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
             }
