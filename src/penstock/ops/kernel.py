@@ -86,7 +86,7 @@ def forward(
     """One layer; the result as that of `allocate`, the reserve only to `keep` for a backward pass."""
     lowered = x.dtype is torch.bfloat16
     if lowered:
-        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
+        x, h0, c0 = x.float(), _float(h0), _float(c0)
         weights = _all_but_factors(weights, options)
     outputs = allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
     cell, directions, batch_first = options
@@ -104,7 +104,7 @@ def infer(
     cell, directions, batch_first = options
     lowered = x.dtype is torch.bfloat16
     if lowered:
-        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
+        x, h0, c0 = x.float(), _float(h0), _float(c0)
         weights = _all_but_factors(weights, options)
     first, second, _ = x.shape
     output, batch = weights[1].shape[1], first if batch_first else second
@@ -129,8 +129,8 @@ def _all_but_factors(weights: Weights, options: Options) -> tuple[Tensor, ...]:
     return tuple(w if n % each < factors else w.float() for n, w in enumerate(weights))
 
 
-def _floats(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
-    return [None if t is None else t.float() for t in tensors]
+def _float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()
 
 
 def _lowered(tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -165,8 +165,8 @@ def backward(
     """
     lowered = x.dtype is torch.bfloat16
     if lowered:
-        x, h0, c0 = _floats((x, h0, c0))  # type: ignore[assignment]
-        weights, d_outputs = _all_but_factors(weights, options), _floats(d_outputs)
+        x, h0, c0 = x.float(), _float(h0), _float(c0)
+        weights, d_outputs = _all_but_factors(weights, options), [_float(d) for d in d_outputs]
     gradients = allocate_gradients([x, h0, c0, *weights], needs, x)
     d_x, d_h0, d_c0, *d_weights = gradients
     d_y, d_h_n, d_c_n, d_cell_states = d_outputs

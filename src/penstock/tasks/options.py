@@ -1,11 +1,19 @@
 """Options that the verbs evaluate and predict have for every task; free of torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from penstock.training.config import Options, positional
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+Files = Annotated[list[Path], BeforeValidator(_as_list)]
+"""Several files; in Python and YAML one alone needs no list."""
 
 
 class ModelOptions(Options):

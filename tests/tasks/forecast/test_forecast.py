@@ -12,7 +12,8 @@ import penstock
 from penstock.cli import main
 from penstock.errors import InputError
 from penstock.tasks import forecast
-from penstock.tasks.forecast.config import PredictOptions
+from penstock.tasks.forecast.config import EvaluateOptions, PredictOptions
+from penstock.tasks.forecast.data import collate
 from penstock.training.saved import read_model
 from tests.cli.command import penstock as command
 from tests.tasks.forecast.files import FLAGS, seasonal, small_config, stamps, waves
@@ -76,8 +77,6 @@ def test_the_future_does_not_reach_the_forecast(model: Path, table: Path, tmp_pa
     spoilt = [line.split(",")[0] + ",123456,-9e9" for line in future]
     (tmp_path / "spoilt.csv").write_text("\n".join([head, *past, *spoilt]) + "\n")
     (tmp_path / "past.csv").write_text("\n".join([head, *past]) + "\n")
-    from penstock.tasks.forecast.config import EvaluateOptions  # noqa: PLC0415
-    from penstock.tasks.forecast.data import collate  # noqa: PLC0415
 
     def forecasts(path: Path) -> np.ndarray:
         loaded = penstock.load(model)

@@ -1,9 +1,9 @@
 """The options of `penstock train|evaluate|predict` for language models; free of torch."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from penstock.tasks import options
 from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
@@ -12,7 +12,7 @@ from penstock.training.config import Options, RecurrentOptions, TrainingOptions,
 class DataOptions(Options):
     """Data."""
 
-    data: list[Path] = Field(
+    data: options.Files = Field(
         min_length=1,
         description="text to learn from, in UTF-8: files (also .gz), folders of them, or patterns such as "
         "'books/*.txt', read one after the other",
@@ -43,11 +43,6 @@ class DataOptions(Options):
         ge=1,
         description="times a character, a word or a pair of pieces must occur to be a token of its own",
     )
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_file_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, (str, Path)) else value
 
     @model_validator(mode="after")
     def _parts_fit(self):

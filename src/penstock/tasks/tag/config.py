@@ -1,9 +1,9 @@
 """The options of `penstock train|evaluate|predict` for tagging; free of torch."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from penstock.tasks import options
 from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
@@ -27,7 +27,7 @@ class Columns(Options):
 class DataOptions(Columns):
     """Data."""
 
-    data: list[Path] = Field(
+    data: options.Files = Field(
         min_length=1,
         description="training data, one file or several, one token a line and a blank line after each "
         "sentence: CoNLL-U, or columns separated by tabs or spaces (each also .gz)",
@@ -43,11 +43,6 @@ class DataOptions(Columns):
     scheme: Literal["auto", "none", "bio", "iob1", "iobes"] = Field(
         "auto", description="how labels mark spans of tokens; none if every label stands for itself"
     )
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_file_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, (str, Path)) else value
 
 
 class WordOptions(Options):
