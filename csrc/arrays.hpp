@@ -106,6 +106,31 @@ class Array {
         return true;
     }
 
+    // Vectors along the last dimension, which has to be contiguous.
+    index row_length() const {
+        const int last = view_.ndim - 1;
+        if (last >= 0 && size(last) > 1 && stride(last) != 1)
+            throw std::invalid_argument(std::string(name_) +
+                                        ": expected the last dimension to be contiguous");
+        return last < 0 ? 1 : size(last);
+    }
+    index offset_of_row(index row) const {
+        index offset = 0;
+        for (int i = view_.ndim - 1; i-- > 0; row /= size(i)) offset += row % size(i) * stride(i);
+        return offset;
+    }
+
+    // An array of float32 with this shape, contiguous, at `values`; its strides will lie at `strides`.
+    Array as_floats(float* values, index* strides) const {
+        Array other = *this;
+        other.view_.data = values;
+        other.view_.dtype = nb::dtype<float>();
+        other.view_.strides = strides;
+        index stride = 1;
+        for (int i = view_.ndim; i-- > 0; stride *= size(i)) strides[i] = stride;
+        return other;
+    }
+
     void check_shape(std::initializer_list<index> expected) const {
         if (view_.ndim == static_cast<int>(expected.size()) &&
             std::equal(expected.begin(), expected.end(), view_.shape))

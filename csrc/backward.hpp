@@ -21,9 +21,11 @@ template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
     const BackwardArguments<T, P>& p;
     S sizes;
-    bool direct;                        // few rows: products with the weights as they are
+    bool direct_recurrent;  // few rows: products with the weights as they are
+    bool rounded;           // products of numbers rounded to bf16
+    bool direct_input;
     Columns<T> inputs, states, hidden;  // of the products
-    P *input, *recurrent;               // weights packed for C = A * W
+    Packed<T> input, recurrent;         // weights packed for C = A * W
     T *candidate, *projection, *peephole;
     States<T> h0, c0;
     const T *gates, *c, *h;  // the reserve
@@ -35,12 +37,12 @@ template <class C, class T, class P> struct BackwardPlan {
     Weights<T> sums;
     bool folds;
     // Of the pairs of a chunk:
-    index capacity;              // how many there can be
-    T* d_gates;                  // panel by panel, pair by pair inside a panel
-    T *full, *d_projected;       // for a projection: h before it, gradient after it
-    T* reset;                    // r * h_prev
-    const T **x_rows, **h_rows;  // what the weights were multiplied with
-    P *x_packed, *h_packed;      // the same, packed for the products
+    index capacity;                // how many there can be
+    T* d_gates;                    // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;         // for a projection: h before it, gradient after it
+    T* reset;                      // r * h_prev
+    const T **x_rows, **h_rows;    // what the weights were multiplied with
+    Packed<T> x_packed, h_packed;  // the same, packed for the products
     T* full_packed;
     bf16 *rounded_gates, *rounded_columns;  // d_gates row by row; for each thread those of a panel transposed
     const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
@@ -53,7 +55,9 @@ template <class C, class T, class P> struct BackwardPlan {
     BackwardPlan(Arena& arena, const BackwardArguments<T, P>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
-          direct(p_.layout.rows <= direct_rows && !rounds<P> && whole_panels()),
+          direct_recurrent(is_direct(p_.output)),
+          rounded(rounds<P> && !direct_recurrent),
+          direct_input(!rounded && is_direct(p_.input)),
           inputs{p_.input},
           states{p_.output, narrow() ? index(1) : max_width},
           hidden{p_.hidden},
@@ -62,8 +66,8 @@ template <class C, class T, class P> struct BackwardPlan {
           sums(p_.d_weights) {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
-        input = arena.take<P>(p.d_x.data && !direct ? depth_of_b(C::input) * inputs.padded() : 0);
-        recurrent = arena.take<P>(direct ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
+        input = take_packed(arena, p.d_x.data && !direct_input ? depth_of_b(C::input) * inputs.padded() : 0);
+        recurrent = take_packed(arena, direct_recurrent ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
         candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
@@ -83,11 +87,10 @@ template <class C, class T, class P> struct BackwardPlan {
         full = arena.take<T>(projected ? capacity * sizes.units : 0);
         d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
         reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
-        x_packed = arena.take<P>(p.d_weights.ih ? operand_depth<P>(capacity) * inputs.padded() : 0);
-        h_packed = arena.take<P>(p.d_weights.hh ? operand_depth<P>(capacity) * sizes.outputs : 0);
-        rounded_gates = arena.take<bf16>(rounds<P> ? rounded_rows() * rounded_stride() : 0);
-        rounded_columns =
-            arena.take<bf16>(rounds<P> ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
+        x_packed = take_packed(arena, p.d_weights.ih ? depth_of_pairs() * inputs.padded() : 0);
+        h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
+        rounded_gates = arena.take<bf16>(rounded ? rounded_rows() * rounded_stride() : 0);
+        rounded_columns = arena.take<bf16>(rounded ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
         x_rows = arena.take<const T*>(capacity);
         h_rows = arena.take<const T*>(capacity);
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
@@ -138,14 +141,19 @@ template <class C, class T, class P> struct BackwardPlan {
         return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
                p.output < 2 * max_width * panel_width<T> * p.threads;
     }
-    // Whether products can read the weights in whole vectors.
-    bool whole_panels() const {
-        return !C::reset_before && p.input % S::panel == 0 && p.hidden % S::panel == 0 &&
-               p.output % S::panel == 0;
+    // Whether the rows are few, and products can read a matrix of so many columns in whole vectors.
+    bool is_direct(index columns) const {
+        return p.layout.rows <= direct_rows && !C::reset_before && p.hidden % S::panel == 0 &&
+               columns % S::panel == 0;
     }
     // Rows of B where A is the gates of a span: all of them where products are rounded.
     index depth_of_b(Span span) const {
-        return rounds<P> ? padded_depth(sizes.gates) : sizes.units * span.count;
+        return rounded ? padded_depth(sizes.gates) : sizes.units * span.count;
+    }
+    // Rows of B where it is what the weights were multiplied with in a chunk.
+    index depth_of_pairs() const { return rounded ? padded_depth(capacity) : capacity; }
+    Packed<T> take_packed(Arena& arena, index count) const {
+        return {arena.take<char>(count * (rounded ? sizeof(bf16) : sizeof(T)))};
     }
     index rounded_rows() const { return capacity + 2 * tile_edge; }
     // Not a multiple of the page size: rows would compete for the same places of the cache.
@@ -157,34 +165,38 @@ template <class C, class T, class P> struct BackwardPlan {
 
     void pack(const Team& team) {
         const Weights<const T, const P>& w = p.weights;
-        if constexpr (rounds<P>)  // what no gate will fill
+        if (rounded)  // what no gate will fill
             for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
                 zero(rounded_gates + k * rounded_stride() + sizes.gates, rounded_stride() - sizes.gates);
-        if (p.d_x.data && !direct)
-            pack_gates_transposed<C>(input, w.ih, inputs, C::input, C::input_gate, sizes, team);
-        if (!direct)
-            pack_gates_transposed<C>(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, sizes, team);
+        if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
+        if (!direct_recurrent) pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
         if constexpr (C::reset_before)
             pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
     }
 
+    void pack_gates(Packed<T> packed, const P* w, Columns<T> columns, Span span, const int* gate,
+                    const Team& team) const {
+        if (!rounded) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
+        if constexpr (rounds<P>) pack_gates_rounded<C>(packed.rounded(), w, columns, span, gate, sizes, team);
+    }
+
     // out_rows (+)= d_gates * W for one group of columns, W as the caller keeps it: slot by slot.
-    void direct_product(const T* w, Span span, const int* gate, Columns<T> columns, index group,
+    void direct_product(const P* w, Span span, const int* gate, Columns<T> columns, index group,
                         const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
         for (index slot = span.begin; slot < span.begin + span.count; ++slot)
-            multiply<T>({.a = a_rows,
-                         .a_offset = slot * S::panel,
-                         .depth = {S::panel, sizes.panels, panel_stride()},
-                         .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
-                         .width = columns.width(group),
-                         .b_stride = columns.columns,
-                         .c = out_rows,
-                         .c_offset = columns.begin(group),
-                         .columns = columns.valid(group),
-                         .accumulate = accumulate || slot != span.begin},
-                        rows);
+            multiply<T, P>({.a = a_rows,
+                            .a_offset = slot * S::panel,
+                            .depth = {S::panel, sizes.panels, panel_stride()},
+                            .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
+                            .width = columns.width(group),
+                            .b_stride = columns.columns,
+                            .c = out_rows,
+                            .c_offset = columns.begin(group),
+                            .columns = columns.valid(group),
+                            .accumulate = accumulate || slot != span.begin},
+                           rows);
     }
 
     const T* h_before(const Step& step, index row) const {
@@ -366,6 +378,7 @@ template <class C, class T, class P> class BackwardPass {
     }
 
     void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
+        if (!plan_.rounded) return;
         if constexpr (rounds<P>)
             for (index pair = first_pair + begin_; pair < first_pair + begin_ + rows; ++pair)
                 for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q) {
@@ -377,30 +390,31 @@ template <class C, class T, class P> class BackwardPass {
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if constexpr (rounds<P>) {
-            const Columns<T>& columns = plan_.states;
-            const index depth = padded_depth(sizes_.gates);
+        if (plan_.rounded) return rounded_product(pair, rows);
+        if (!plan_.direct_recurrent)
+            return gates_product(plan_.recurrent.exact(), C::recurrent, plan_.states, pair, plan_.d_h_rows,
+                                 rows, C::carries_hidden);
+        const Columns<T>& columns = plan_.states;
+        for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
+            plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, columns, group,
+                                 plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
+                                 C::carries_hidden);
+    }
+    void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
+        const Columns<T>& columns = plan_.states;
+        [[maybe_unused]] const index depth = padded_depth(sizes_.gates);
+        if constexpr (rounds<P>)
             for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
                 multiply({.a = plan_.rounded_gates + (pair + begin_) * plan_.rounded_stride(),
                           .a_stride = plan_.rounded_stride(),
                           .depth = depth,
-                          .b = plan_.recurrent + columns.begin(group) * depth,
+                          .b = plan_.recurrent.rounded() + columns.begin(group) * depth,
                           .width = columns.width(group),
                           .c = plan_.d_h_rows + begin_,
                           .c_offset = columns.begin(group),
                           .columns = columns.width(group) * panel,
                           .accumulate = C::carries_hidden},
                          rows);
-        } else if (plan_.direct) {
-            for (index group = units_.begin(plan_.states.groups()); group < units_.end(plan_.states.groups());
-                 ++group)
-                plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, group,
-                                     plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
-                                     C::carries_hidden);
-        } else {
-            gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
-                          C::carries_hidden);
-        }
     }
 
     // out_rows (+)= gates[span] * W, for consecutive pairs.

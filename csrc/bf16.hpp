@@ -6,6 +6,8 @@
 // left of B's last block of k must be zeros in A or in B.
 #pragma once
 
+#include <bit>
+
 #include "gemm.hpp"
 #include "kernels.hpp"
 
@@ -60,6 +62,13 @@ PENSTOCK_INLINE Pairs load_singly(const bf16* p, index count) {
     const __mmask16 mask = static_cast<__mmask16>(count >= 16 ? ~0u : (1u << (count > 0 ? count : 0)) - 1);
     return (Pairs)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p));
 }
+
+template <> struct Values<float, bf16> {
+    PENSTOCK_INLINE static Vec<float> read(const bf16* p) { return (Vec<float>)(load_singly(p, 16) << 16); }
+    PENSTOCK_INLINE static float read_one(const bf16* p) {
+        return std::bit_cast<float>(std::uint32_t{p->bits} << 16);
+    }
+};
 
 template <> struct Operand<float, bf16> {
     using vector = Pairs;

@@ -1,4 +1,4 @@
-// nanobind: checked arrays in, raw pointers out. Any array with DLPack works: NumPy, torch, JAX.
+// What Python sees: functions of arrays of any library with DLPack (NumPy, torch, JAX), and a class.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -6,314 +6,18 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "arrays.hpp"
 #include "blocks.hpp"
-#include "instruction_sets.hpp"
-#include "kernels.hpp"
+#include "calls.hpp"
 
 using namespace nanobind::literals;
 
 namespace penstock {
 
 namespace {
-
-// ---- layout --------------------------------------------------------------------------------------------
-
-struct OwnedLayout {
-    std::vector<index> active, offset, step_position, row_position;
-    Layout layout{};
-
-    void finish(index batch, bool zero_padding) {
-        offset.resize(active.size());
-        std::exclusive_scan(active.begin(), active.end(), offset.begin(), index{0});
-        const index rows = active.empty() ? 0 : offset.back() + active.back();
-        layout = {static_cast<index>(active.size()),
-                  batch,
-                  rows,
-                  active.data(),
-                  offset.data(),
-                  step_position.data(),
-                  row_position.data(),
-                  row_position.data(),
-                  zero_padding};
-    }
-
-    // Sequences (T, B, n): row b runs for lengths[b] steps, or for all of them.
-    void padded(index steps, index batch, const Array& lengths) {
-        active.assign(steps, batch);
-        step_position.resize(steps);
-        row_position.resize(batch);
-        std::iota(step_position.begin(), step_position.end(), 0);
-        std::iota(row_position.begin(), row_position.end(), 0);
-        if (lengths) {
-            const index* values = integers(lengths);
-            lengths.check_shape({batch});
-            for (index b = 0; b < batch; ++b)
-                if (values[b] < 0 || values[b] > steps)
-                    throw std::invalid_argument("lengths: expected values from 0 to the time dimension " +
-                                                std::to_string(steps) + ", got " + std::to_string(values[b]) +
-                                                " at index " + std::to_string(b));
-            std::stable_sort(row_position.begin(), row_position.end(),
-                             [&](index a, index b) { return values[a] > values[b]; });
-            for (index t = 0, running = batch; t < steps; ++t) {
-                while (running > 0 && values[row_position[running - 1]] <= t) --running;
-                active[t] = running;
-            }
-        }
-        finish(batch, static_cast<bool>(lengths));
-    }
-
-    // Sequences (rows, n) as in torch's PackedSequence: batch_sizes[t] rows at step t.
-    void packed(index rows, const Array& batch_sizes) {
-        const index* values = integers(batch_sizes);
-        const index steps = batch_sizes.size(0);
-        active.assign(values, values + steps);
-        for (index t = 0; t < steps; ++t)
-            if (active[t] < 1 || (t && active[t] > active[t - 1]))
-                throw std::invalid_argument("batch_sizes: expected positive values that never rise");
-        const index batch = steps ? active[0] : 0;
-        row_position.resize(batch);
-        std::iota(row_position.begin(), row_position.end(), 0);
-        finish(batch, false);
-        step_position = offset;
-        layout.step_position = step_position.data();
-        if (layout.rows != rows)
-            throw std::invalid_argument("batch_sizes: expected a sum of " + std::to_string(rows) +
-                                        " rows, got " + std::to_string(layout.rows));
-    }
-
-    static const index* integers(const Array& array) {
-        if (array.dtype() != nb::dtype<std::int64_t>() || array.dimensions() != 1 || !array.is_contiguous())
-            throw nb::type_error(
-                (std::string(array.name()) + ": expected a contiguous int64 vector").c_str());
-        return array.data<const index>();
-    }
-};
-
-// ---- calls ---------------------------------------------------------------------------------------------
-
-const std::array<const char*, cells> cell_names = {"rnn_tanh",      "rnn_relu", "lstm",
-                                                   "lstm_peephole", "gru",      "gru_reset_before"};
-
-int cell_named(const std::string& name) {
-    for (int cell = 0; cell < cells; ++cell)
-        if (name == cell_names[cell]) return cell;
-    throw std::invalid_argument("cell: unknown name " + name);
-}
-
-template <class T, class P = T> const Kernel<T, P>& kernel_of(int cell) {
-    if constexpr (std::is_same_v<P, bf16>) return bf16_kernel(cell);
-    else if constexpr (std::is_same_v<T, float>) return kernels().f32[cell];
-    else return kernels().f64[cell];
-}
-
-enum Role { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole, roles };
-const std::array<const char*, roles> role_names = {"weight_ih", "weight_hh", "bias_ih",
-                                                   "bias_hh",   "weight_hr", "weight_peephole"};
-using WeightArrays = std::array<Array, roles>;
-
-// What both passes of a layer are given.
-struct Call {
-    int cell;
-    std::vector<WeightArrays> weights;  // of each direction
-    Array x, h0, c0, lengths, batch_sizes;
-    bool batch_first;  // sequences are (B, T, n)
-    bool reverse;      // the first direction runs from the end; the second one always does
-    bool stacked;      // states are (directions, B, n), otherwise (B, n)
-    int threads;
-};
-
-struct Results { Array y, h_n, c_n, cell_states, reserve; };
-
-struct Gradients {
-    Array reserve, d_y, d_h_n, d_c_n, d_cell_states;  // in
-    Array d_x, d_h0, d_c0;                            // out
-    std::vector<WeightArrays> d_weights;
-};
-
-// A call as one dtype, its sizes checked, and its arrays as the kernels take them. P: of the matrices.
-template <class T, class P = T> class Layer {
-  public:
-    explicit Layer(const Call& call) : kernel(kernel_of<T, P>(call.cell)), call_(call) {
-        check_cell();
-        arrange();
-        const WeightArrays& w = call.weights[0];
-        if (!w[weight_ih] || !w[weight_hh] || w[weight_ih].dimensions() != 2 ||
-            w[weight_hh].dimensions() != 2)
-            throw std::invalid_argument("weights: expected matrices weight_ih and weight_hh");
-        input_ = w[weight_ih].size(1), hidden_ = w[weight_ih].size(0) / kernel.gates;
-        output_ = w[weight_hh].size(1);
-        if (!w[weight_hr] && output_ != hidden_)
-            throw std::invalid_argument("weight_hh: expected " + std::to_string(hidden_) + " columns, got " +
-                                        std::to_string(output_));
-    }
-
-    int directions() const { return static_cast<int>(call_.weights.size()); }
-    index input() const { return input_; }
-    index hidden() const { return hidden_; }
-    index output() const { return output_; }
-    bool is_empty() const { return owned_.layout.batch == 0; }
-
-    template <class Arguments> Arguments arguments(int direction) const {
-        Arguments a;
-        a.input = input_, a.hidden = hidden_, a.output = output_;
-        a.reverse = direction == 1 || call_.reverse;
-        a.threads = std::max(call_.threads, 1);
-        a.layout = owned_.layout;
-        a.weights = weights<const T, const P>(call_.weights[direction]);
-        a.x = sequence<const T>(call_.x, input_);
-        a.h0 = state<const T>(call_.h0, output_, direction);
-        a.c0 = state<const T>(call_.c0, hidden_, direction);
-        return a;
-    }
-
-    template <class U, class Matrix> Weights<U, Matrix> weights(const WeightArrays& w) const {
-        const index rows = kernel.gates * hidden_;
-        return {w[weight_ih].contiguous<Matrix>({rows, input_}),
-                w[weight_hh].contiguous<Matrix>({rows, output_}),
-                w[bias_ih].contiguous<U>({rows}),
-                w[bias_hh].contiguous<U>({rows}),
-                w[weight_hr].contiguous<U>({output_, hidden_}),
-                w[weight_peephole].contiguous<U>({3 * hidden_})};
-    }
-
-    // A sequence that all directions share: (T, B, n), (B, T, n) or (rows, n); only n must be contiguous.
-    template <class U> Sequence<U> sequence(const Array& array, index features) const {
-        if (!array) return {};
-        U* data = array.data<U>();
-        if (call_.batch_sizes) array.check_shape({owned_.layout.rows, features});
-        else if (call_.batch_first) array.check_shape({owned_.layout.batch, owned_.layout.steps, features});
-        else array.check_shape({owned_.layout.steps, owned_.layout.batch, features});
-        if (features > 1 && array.stride(array.dimensions() - 1) != 1)
-            throw std::invalid_argument(std::string(array.name()) +
-                                        ": expected the last dimension to be contiguous");
-        const int step = call_.batch_first && !call_.batch_sizes ? 1 : 0;
-        return {data, array.stride(step), array.stride(call_.batch_sizes ? 0 : 1 - step)};
-    }
-
-    // The share of a direction in a sequence whose directions lie side by side.
-    template <class U> Sequence<U> part(const Array& array, index features, int direction) const {
-        Sequence<U> shared = sequence<U>(array, features * directions());
-        if (shared.data) shared.data += features * direction;
-        return shared;
-    }
-
-    template <class U> U* state(const Array& array, index features, int direction) const {
-        const index batch = owned_.layout.batch;
-        if (!call_.stacked) return array.contiguous<U>({batch, features});
-        U* all = array.contiguous<U>({directions(), batch, features});
-        return all ? all + direction * batch * features : nullptr;
-    }
-
-    // The share of a direction in the reserve; the shares are as large as the caller made them.
-    template <class U> U* reserve(const Array& array, int direction) const {
-        if (!array) return nullptr;
-        U* start = array.data<U>();
-        array.check_contiguous();
-        const index share = array.count() / directions();
-        const index needed = kernel.reserve_size(owned_.layout.rows, hidden_, output_);
-        if (share < needed)
-            throw std::invalid_argument("reserve: expected " + std::to_string(needed) +
-                                        " values a direction, got " + std::to_string(share));
-        return start + direction * share;
-    }
-
-    void check_absent(std::initializer_list<const Array*> arrays) const {
-        for (const Array* array : arrays)
-            if (*array && !kernel.has_cell_state)
-                throw std::invalid_argument(std::string(array->name()) + ": expected None, the cell " +
-                                            cell_names[call_.cell] + " has no cell state");
-    }
-
-    const Kernel<T, P>& kernel;
-
-  private:
-    void check_cell() const {
-        check_absent({&call_.c0});
-        const bool projects = call_.cell == lstm || call_.cell == lstm_peephole;
-        for (const WeightArrays& w : call_.weights) {
-            if (static_cast<bool>(w[weight_peephole]) != (call_.cell == lstm_peephole))
-                throw std::invalid_argument(
-                    "weight_peephole: expected for the cell lstm_peephole, and only there");
-            if (w[weight_hr] && !projects)
-                throw std::invalid_argument("weight_hr: expected for an LSTM only");
-        }
-    }
-
-    void arrange() {
-        const Array &x = call_.x, &batch_sizes = call_.batch_sizes;
-        const int dimensions = batch_sizes ? 2 : 3;
-        if (x.dimensions() != dimensions)
-            throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
-                                        std::to_string(x.dimensions()));
-        if (batch_sizes) owned_.packed(x.size(0), batch_sizes);
-        else
-            owned_.padded(x.size(call_.batch_first ? 1 : 0), x.size(call_.batch_first ? 0 : 1),
-                          call_.lengths);
-    }
-
-    const Call& call_;
-    OwnedLayout owned_;
-    index input_, hidden_, output_;
-};
-
-template <class T, class P = T> void forward(const Call& call, const Results& out) {
-    const Layer<T, P> layer(call);
-    layer.check_absent({&out.c_n, &out.cell_states});
-    if (!out.y || (!layer.is_empty() && (!out.h_n || (layer.kernel.has_cell_state && !out.c_n))))
-        throw std::invalid_argument("y, h_n and, for a cell with a cell state, c_n are required");
-    std::array<ForwardArguments<T, P>, 2> directions;
-    for (int d = 0; d < layer.directions(); ++d) {
-        auto a = layer.template arguments<ForwardArguments<T, P>>(d);
-        a.y = layer.template part<T>(out.y, layer.output(), d);
-        a.h_n = layer.template state<T>(out.h_n, layer.output(), d);
-        a.c_n = layer.template state<T>(out.c_n, layer.hidden(), d);
-        a.cell_states = layer.template part<T>(out.cell_states, layer.hidden(), d);
-        a.reserve = layer.template reserve<T>(out.reserve, d);
-        directions[d] = a;
-    }
-    nb::gil_scoped_release released;
-    layer.kernel.forward(directions.data(), layer.directions());
-}
-
-template <class T, class P = T> void backward(const Call& call, const Gradients& g) {
-    const Layer<T, P> layer(call);
-    layer.check_absent({&g.d_c_n, &g.d_cell_states, &g.d_c0});
-    if (!g.reserve) throw std::invalid_argument("reserve: expected that of the forward pass, got None");
-    std::array<BackwardArguments<T, P>, 2> directions;
-    for (int d = 0; d < layer.directions(); ++d) {
-        auto a = layer.template arguments<BackwardArguments<T, P>>(d);
-        a.reserve = layer.template reserve<const T>(g.reserve, d);
-        a.d_y = layer.template part<const T>(g.d_y, layer.output(), d);
-        a.d_cell_states = layer.template part<const T>(g.d_cell_states, layer.hidden(), d);
-        a.d_h_n = layer.template state<const T>(g.d_h_n, layer.output(), d);
-        a.d_c_n = layer.template state<const T>(g.d_c_n, layer.hidden(), d);
-        a.d_x = layer.template sequence<T>(g.d_x, layer.input());
-        a.add_to_d_x = d == 1;
-        a.d_h0 = layer.template state<T>(g.d_h0, layer.output(), d);
-        a.d_c0 = layer.template state<T>(g.d_c0, layer.hidden(), d);
-        a.d_weights = layer.template weights<T, T>(g.d_weights[d]);
-        directions[d] = a;
-    }
-    nb::gil_scoped_release released;
-    layer.kernel.backward(directions.data(), layer.directions());
-}
-
-template <class Arrays>
-void by_dtype(const Call& call, const Arrays& arrays, void (*f32)(const Call&, const Arrays&),
-              void (*f32_by_bf16)(const Call&, const Arrays&), void (*f64)(const Call&, const Arrays&)) {
-    if (call.x.dtype() == nb::dtype<float>()) {
-        const Array& matrix = call.weights[0][weight_ih];
-        return matrix && matrix.dtype() == nb::dtype<bf16>() ? f32_by_bf16(call, arrays) : f32(call, arrays);
-    }
-    if (call.x.dtype() == nb::dtype<double>()) return f64(call, arrays);
-    throw nb::type_error("x: expected dtype float32 or float64");
-}
 
 // ---- what Python calls ---------------------------------------------------------------------------------
 
@@ -544,11 +248,13 @@ NB_MODULE(_native, m) {
     m.def("smallest_block", [] { return smallest_block; }, "Bytes from which on `empty` is worth its while.");
     m.def(
         "empty",
-        [](const Shape& shape, bool is_float64) {
-            return is_float64 ? empty_tensor<double>(shape) : empty_tensor<float>(shape);
+        [](const Shape& shape, const std::string& dtype) {
+            if (dtype == "float32") return empty_tensor<float>(shape);
+            if (dtype == "float64") return empty_tensor<double>(shape);
+            if (dtype == "bfloat16") return empty_tensor<bf16>(shape);
+            throw std::invalid_argument("dtype: expected float32, float64 or bfloat16, got " + dtype);
         },
-        "shape"_a, "is_float64"_a,
-        "An uninitialised tensor of torch, its memory kept for the next when it ends.");
+        "shape"_a, "dtype"_a, "An uninitialised tensor of torch, its memory kept for the next when it ends.");
     m.def("kept_blocks", &kept_blocks, "Bytes that are kept and nobody uses.");
     m.def("free_kept_blocks", &free_kept_blocks, "Give them back to the system.");
     m.def("all_plain", &all_plain, "tensors"_a, "type"_a, "other_type"_a,
@@ -608,9 +314,9 @@ NB_MODULE(_native, m) {
         "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
         "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "y"_a, "h_n"_a, "c_n"_a.none(),
         "cell_states"_a.none(), "reserve"_a.none(),
-        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve. Matrices may be "
-        "bfloat16 "
-        "beside float32: their products are then of bfloat16.");
+        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve. With a bfloat16 x all "
+        "is "
+        "bfloat16 but the reserve, which is float32; with a float32 x the matrices alone may be.");
 
     m.def(
         "layer_backward",

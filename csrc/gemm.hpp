@@ -27,12 +27,13 @@ struct Depth {
     index total() const { return run * blocks; }
 };
 
-template <class T> struct Product {
+// P: what B holds, T or bf16.
+template <class T, class P = T> struct Product {
     const T* const* a;   // rows of A
     index a_offset = 0;  // added to each row address
     Depth depth;
-    const T* b;                  // packed, depth.total() x (width * panel_width)
-    const T* b_after = nullptr;  // what will be multiplied with next, if not what lies behind b
+    const P* b;                  // packed, depth.total() x (width * panel_width)
+    const P* b_after = nullptr;  // what will be multiplied with next, if not what lies behind b
     index width;                 // panels, 1 to 4
     index b_stride = 0;          // from one row of B to the next, if it is not packed
     T* const* c;                 // rows of C
@@ -45,12 +46,18 @@ template <class T> struct Product {
 
 // A slice of k, summed from zero and then added to C: over many k's the rounding errors of short sums grow
 // far more slowly than those of one long one.
-template <class T> struct Slice {
+template <class P> struct Slice {
     Depth depth;
     index a_offset;
-    const T* b;
-    const T* b_after;  // of the slice after this one
+    const P* b;
+    const P* b_after;  // of the slice after this one
     bool first;
+};
+
+// How values of type P are read as T; bf16 has its own (bf16.hpp).
+template <class T, class P> struct Values {
+    PENSTOCK_INLINE static Vec<T> read(const P* p) { return load(p); }
+    PENSTOCK_INLINE static T read_one(const P* p) { return *p; }
 };
 
 // The first `count` lanes only, stored or added to what is there.
@@ -60,8 +67,8 @@ template <class T> __attribute__((noinline)) void write_edge(T* out, Vec<T> sum,
     for (index j = 0; j < min(count, Simd<T>::lanes); ++j) out[j] = add ? out[j] + edge[j] : edge[j];
 }
 
-template <class T, index Rows, index Width>
-PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, index rows, const Slice<T>& slice) {
+template <class T, class P, index Rows, index Width>
+PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows, const Slice<P>& slice) {
     constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
     const T* a[Rows];
     T* c[Rows];
@@ -73,7 +80,7 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, index rows, c
 
     // The first tiles of a slice bring in the slice after it, a line for each k.
     const index b_stride = p.b_stride ? p.b_stride : Width * panel;
-    const T* ahead = slice.b_after + row / tile_rows % Width * depth_block * panel;
+    const P* ahead = slice.b_after + row / tile_rows % Width * depth_block * panel;
 
     if (p.a_is_far)
         for (index i = row + Rows; i < min(row + Rows + tile_rows, rows); ++i)
@@ -82,13 +89,13 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, index rows, c
 
     for (index part = 0; part < panel_parts<T>; ++part) {
         Vec<T> sum[Rows][Width] = {};
-        const T* values = slice.b + part * lanes;
+        const P* values = slice.b + part * lanes;
         for (index block = 0; block < slice.depth.blocks; ++block) {
             index at = block * slice.depth.stride;
             for (index k = 0; k < slice.depth.run; ++k, at += slice.depth.step) {
                 __builtin_prefetch(ahead + k * panel);
                 Vec<T> column[Width];
-                for (index v = 0; v < Width; ++v) column[v] = load(values + v * panel);
+                for (index v = 0; v < Width; ++v) column[v] = Values<T, P>::read(values + v * panel);
                 values += b_stride;
                 for (index i = 0; i < Rows; ++i) {
                     const Vec<T> value = broadcast(a[i][at]);
@@ -113,30 +120,31 @@ PENSTOCK_INLINE void multiply_tile(const Product<T>& p, index row, index rows, c
     }
 }
 
-template <class T, index Width>
-PENSTOCK_INLINE void multiply_rows(const Product<T>& p, index rows, const Slice<T>& slice) {
+template <class T, class P, index Width>
+PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Slice<P>& slice) {
     index row = 0;
-    for (; row + tile_rows <= rows; row += tile_rows) multiply_tile<T, tile_rows, Width>(p, row, rows, slice);
+    for (; row + tile_rows <= rows; row += tile_rows)
+        multiply_tile<T, P, tile_rows, Width>(p, row, rows, slice);
     switch (rows - row) {
-        case 1: return multiply_tile<T, 1, Width>(p, row, rows, slice);
-        case 2: return multiply_tile<T, 2, Width>(p, row, rows, slice);
+        case 1: return multiply_tile<T, P, 1, Width>(p, row, rows, slice);
+        case 2: return multiply_tile<T, P, 2, Width>(p, row, rows, slice);
 #if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
-        case 3: return multiply_tile<T, 3, Width>(p, row, rows, slice);
-        case 4: return multiply_tile<T, 4, Width>(p, row, rows, slice);
-        case 5: return multiply_tile<T, 5, Width>(p, row, rows, slice);
+        case 3: return multiply_tile<T, P, 3, Width>(p, row, rows, slice);
+        case 4: return multiply_tile<T, P, 4, Width>(p, row, rows, slice);
+        case 5: return multiply_tile<T, P, 5, Width>(p, row, rows, slice);
 #endif
         default: return;
     }
 }
 
-template <class T, index Width>
-__attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
+template <class T, class P, index Width>
+__attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows) {
     const Depth whole = p.depth;
     const index row_of_b = p.b_stride ? p.b_stride : Width * panel_width<T>;
     const auto slice = [&](const Depth& depth, index a_offset, index k) {
-        const T *b = p.b + k * row_of_b, *behind = b + depth.total() * row_of_b;
+        const P *b = p.b + k * row_of_b, *behind = b + depth.total() * row_of_b;
         const bool last = k + depth.total() == whole.total();
-        multiply_rows<T, Width>(
+        multiply_rows<T, P, Width>(
             p, rows, {depth, p.a_offset + a_offset, b, last && p.b_after ? p.b_after : behind, k == 0});
     };
     if (whole.blocks == 1) {
@@ -150,13 +158,13 @@ __attribute__((noinline)) void multiply_width(const Product<T>& p, index rows) {
               block * whole.run);
 }
 
-template <class T> void multiply(const Product<T>& p, index rows) {
+template <class T, class P = T> void multiply(const Product<T, P>& p, index rows) {
     if (rows <= 0 || p.columns <= 0) return;
     switch (p.width) {
-        case 1: return multiply_width<T, 1>(p, rows);
-        case 2: return multiply_width<T, 2>(p, rows);
-        case 3: return multiply_width<T, 3>(p, rows);
-        default: return multiply_width<T, 4>(p, rows);
+        case 1: return multiply_width<T, P, 1>(p, rows);
+        case 2: return multiply_width<T, P, 2>(p, rows);
+        case 3: return multiply_width<T, P, 3>(p, rows);
+        default: return multiply_width<T, P, 4>(p, rows);
     }
 }
 
@@ -223,10 +231,11 @@ template <class T> struct Columns {
 };
 
 // Copies `count` values of a row and fills up with zeros to `padded`.
-template <class T> PENSTOCK_INLINE void copy_padded(T* to, const T* from, index count, index padded) {
+template <class T, class P>
+PENSTOCK_INLINE void copy_padded(T* to, const P* from, index count, index padded) {
     index j = 0;
-    for (; j + Simd<T>::lanes <= count; j += Simd<T>::lanes) store(to + j, load(from + j));
-    for (; j < count; ++j) to[j] = from[j];
+    for (; j + Simd<T>::lanes <= count; j += Simd<T>::lanes) store(to + j, Values<T, P>::read(from + j));
+    for (; j < count; ++j) to[j] = Values<T, P>::read_one(from + j);
     for (; j < padded; ++j) to[j] = T(0);
 }
 

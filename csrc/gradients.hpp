@@ -33,30 +33,35 @@ template <class C, class T, class P> class ChunkGradients {
         const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
-            if constexpr (rounds<P>)
-                multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
-                          .a_stride = plan_.rounded_stride(),
-                          .depth = padded_depth(sizes_.gates),
-                          .b = plan_.input + offset * padded_depth(sizes_.gates),
-                          .width = plan_.inputs.width(group),
-                          .c = plan_.d_x_rows + begin,
-                          .c_offset = offset,
-                          .columns = columns},
-                         rows);
-            else if (plan_.direct)
+            if (plan_.rounded) rounded_input_gradient(group, begin, rows);
+            else if (plan_.direct_input)
                 plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, group,
                                      plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
             else
                 multiply<T>({.a = plan_.gate_rows + begin,
                              .a_offset = C::input.begin * panel,
                              .depth = plan_.depth_of(C::input),
-                             .b = plan_.input + offset * plan_.depth_of(C::input).total(),
+                             .b = plan_.input.exact() + offset * plan_.depth_of(C::input).total(),
                              .width = plan_.inputs.width(group),
                              .c = plan_.d_x_rows + begin,
                              .c_offset = offset,
                              .columns = columns},
                             rows);
         }
+    }
+
+    void rounded_input_gradient([[maybe_unused]] index group, [[maybe_unused]] index begin,
+                                [[maybe_unused]] index rows) {
+        if constexpr (rounds<P>)
+            multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
+                      .a_stride = plan_.rounded_stride(),
+                      .depth = padded_depth(sizes_.gates),
+                      .b = plan_.input.rounded() + plan_.inputs.begin(group) * padded_depth(sizes_.gates),
+                      .width = plan_.inputs.width(group),
+                      .c = plan_.d_x_rows + begin,
+                      .c_offset = plan_.inputs.begin(group),
+                      .columns = plan_.inputs.valid(group)},
+                     rows);
     }
 
     void weight_gradients(index q) {
@@ -66,13 +71,13 @@ template <class C, class T, class P> class ChunkGradients {
             bias(q, slot, C::recurrent_gate, d.bias_hh);
             if (d.peephole) peephole(q, slot);
         }
-        if constexpr (rounds<P>) {
+        if (plan_.rounded) {
             round_columns(q);
-            rounded_matrix(q, C::input_gate, plan_.x_packed, plan_.inputs, d.ih);
-            rounded_matrix(q, C::recurrent_gate, plan_.h_packed, sizes_.states(), d.hh);
+            rounded_matrix(q, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
+            rounded_matrix(q, C::recurrent_gate, plan_.h_packed.rounded(), sizes_.states(), d.hh);
         } else {
-            matrix(q, C::input, C::input_gate, plan_.x_packed, plan_.inputs, d.ih);
-            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed, sizes_.states(), d.hh);
+            matrix(q, C::input, C::input_gate, plan_.x_packed.exact(), plan_.inputs, d.ih);
+            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.exact(), sizes_.states(), d.hh);
         }
         if constexpr (C::reset_before)
             matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed, plan_.hidden, d.hh);
@@ -106,7 +111,8 @@ template <class C, class T, class P> class ChunkGradients {
                                      pairs_ - pair);
         }
     }
-    void rounded_matrix(index q, const int* gate, const P* packed, Columns<T> columns, T* out) {
+    void rounded_matrix(index q, const int* gate, [[maybe_unused]] const bf16* packed, Columns<T> columns,
+                        T* out) {
         if (!out) return;
         for (index row = 0; row < S::unit_gates; ++row) {
             const index slot = row / panel, lane = row % panel;
@@ -214,8 +220,8 @@ void pack_rows(T* packed, index capacity, Columns<T> shape, index pairs, const T
     }
 }
 #if defined(__AVX512BF16__)
-template <class Row> void pack_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
-                                    const Team& team, Row row) {
+template <class Row> void round_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
+                                     const Team& team, Row row) {
     const auto from = [&](index k, index begin) { return k < pairs ? row(k) + begin : nullptr; };
     for (index group = 0; group < shape.groups(); ++group) {
         const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
@@ -233,11 +239,13 @@ template <class C, class T, class P>
 void pack_operands(const BackwardPlan<C, T, P>& plan, index pairs, const Team& team) {
     const Weights<T>& d = plan.p.d_weights;
     const index capacity = plan.capacity, units = plan.sizes.units;
-    if (d.ih)
-        pack_rows(plan.x_packed, capacity, plan.inputs, pairs, team, [&](index k) { return plan.x_rows[k]; });
-    if (d.hh)
-        pack_rows(plan.h_packed, capacity, plan.sizes.states(), pairs, team,
-                  [&](index k) { return plan.h_rows[k]; });
+    const auto pack = [&](Packed<T> packed, Columns<T> columns, const T* const* rows) {
+        const auto row = [rows](index k) { return rows[k]; };
+        if (!plan.rounded) return pack_rows(packed.exact(), capacity, columns, pairs, team, row);
+        if constexpr (rounds<P>) round_rows(packed.rounded(), capacity, columns, pairs, team, row);
+    };
+    if (d.ih) pack(plan.x_packed, plan.inputs, plan.x_rows);
+    if (d.hh) pack(plan.h_packed, plan.sizes.states(), plan.h_rows);
     if (C::reset_before ? d.hh : d.projection) {
         const T* rows = C::reset_before ? plan.reset : plan.full;
         pack_rows(plan.full_packed, capacity, plan.hidden, pairs, team,

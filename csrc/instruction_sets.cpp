@@ -133,6 +133,10 @@ const Kernel<float, bf16>& bf16_kernel(int cell) {
         throw std::invalid_argument("weights: expected float32, this cell has no products of bfloat16");
     return kernel;
 }
+bool multiplies_bf16(int cell) {
+    const std::vector<std::string> supported = names(bf16_sets());
+    return !supported.empty() && named(bf16_sets(), supported.front()).kernels().f32_by_bf16[cell].forward;
+}
 std::vector<std::string> bf16_instruction_set_names() { return names(bf16_sets()); }
 void set_bf16_instruction_set(const std::string& name) { chosen_bf16 = &named(bf16_sets(), name); }
 

@@ -1,4 +1,6 @@
 // Compiled once for each instruction set, with PENSTOCK_ISA naming it.
+#include <bit>
+
 #include "cells/gru.hpp"
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
@@ -50,10 +52,23 @@ template <class T> constexpr Activations<T> activations() {
     return {apply<T, sigmoid<T, 1>>, apply<T, tanh<T, 1>>};
 }
 
+void widen(const bf16* from, float* to, index count) {
+    for (index j = 0; j < count; ++j) to[j] = std::bit_cast<float>(std::uint32_t{from[j].bits} << 16);
+}
+void round(const float* from, bf16* to, index count) {
+    for (index j = 0; j < count; ++j) {
+        const std::uint32_t bits = std::bit_cast<std::uint32_t>(from[j]);
+        const std::uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+        to[j].bits = static_cast<std::uint16_t>((from[j] == from[j] ? nearest : quiet) >> 16);
+    }
+}
+
 const Kernels& kernels() {
     static const Kernels all = [] {
         Kernels k{};
         k.name = PENSTOCK_STRING(PENSTOCK_ISA);
+        k.widen = widen;
+        k.round = round;
         k.f32_activations = activations<float>();
         k.f64_activations = activations<double>();
         k.multiply_adds = multiply_adds;

@@ -107,7 +107,9 @@ struct Kernels {
     Kernel<double> f64[cells];
     Activations<float> f32_activations;
     Activations<double> f64_activations;
-    index (*multiply_adds)(index rounds);  // returns the floating-point operations done
+    void (*widen)(const bf16* from, float* to, index count);
+    void (*round)(const float* from, bf16* to, index count);  // to nearest, ties to even
+    index (*multiply_adds)(index rounds);                     // returns the floating-point operations done
 };
 
 }  // namespace penstock

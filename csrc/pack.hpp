@@ -80,9 +80,16 @@ template <class C, class T, class P> struct GateWeights {
     }
 };
 
+// Operands packed for products of T, or rounded for those of bf16.
+template <class T> struct Packed {
+    void* values;
+    T* exact() const { return static_cast<T*>(values); }
+    bf16* rounded() const { return static_cast<bf16*>(values); }
+};
+
 // The same matrix (G*H, columns) for A * W, its rows in the order of the gates in memory: panel by panel.
-template <class C, class T>
-void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span span, const int* gate,
+template <class C, class T, class P>
+void pack_gates_transposed(T* packed, const P* matrix, Columns<T> shape, Span span, const int* gate,
                            const Sizes<C, T>& sizes, const Team& team) {
     constexpr index panel = panel_width<T>;
     const index depth = sizes.units * span.count;
@@ -92,7 +99,7 @@ void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span sp
         for (index q = 0; q < sizes.panels; ++q)
             for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
                 const index valid = min(panel, sizes.hidden - q * panel);
-                const T* from =
+                const P* from =
                     matrix + (gate[slot] * sizes.hidden + q * panel) * shape.columns + shape.begin(group);
                 for (index lane = 0; lane < valid; ++lane, to += width, from += shape.columns)
                     copy_padded(to, from, shape.valid(group), width);
@@ -105,8 +112,8 @@ void pack_gates_transposed(T* packed, const T* matrix, Columns<T> shape, Span sp
 // The same, rounded: every slot has its rows, zeros where `span` does not reach, so that a pair's gates are
 // one row of A.
 template <class C, class T>
-void pack_gates_transposed(bf16* packed, const bf16* matrix, Columns<T> shape, Span span, const int* gate,
-                           const Sizes<C, T>& sizes, const Team& team) {
+void pack_gates_rounded(bf16* packed, const bf16* matrix, Columns<T> shape, Span span, const int* gate,
+                        const Sizes<C, T>& sizes, const Team& team) {
 #if defined(__AVX512BF16__)
     constexpr index panel = panel_width<T>;
     const index depth = padded_depth(sizes.gates);

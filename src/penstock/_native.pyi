@@ -32,7 +32,7 @@ class NumpyLayer:
 def smallest_block() -> int:
     """Bytes from which on `empty` is worth its while."""
 
-def empty(shape: Sequence[int], is_float64: bool) -> Array:
+def empty(shape: Sequence[int], dtype: str) -> Array:
     """An uninitialised tensor of torch, its memory kept for the next when it ends."""
 
 def kept_blocks() -> int:
@@ -108,7 +108,8 @@ def layer_forward(
 ) -> None:
     """One layer in all its directions, into y, h_n, c_n, cell_states and reserve.
 
-    Matrices may be bfloat16 beside float32: their products are then of bfloat16.
+    With a bfloat16 x all is bfloat16 but the reserve, which is float32; with a float32 x the matrices alone
+    may be.
     """
 
 def layer_backward(

@@ -23,8 +23,17 @@ CELLS = [
     ("GRU", {}),
     ("GRU", {"reset_after": False}),
 ]
-SIZES = [(1, 1, 1, 1), (7, 3, 5, 9), (13, 7, 33, 45), (5, 40, 64, 64), (3, 100, 17, 48), (300, 2, 31, 16)]
-"""T, B, D, H: odd ones, whole tiles, more rows than a tile, more pairs than a chunk."""
+SIZES = [
+    (1, 1, 1, 1),
+    (7, 3, 5, 9),
+    (13, 7, 33, 45),
+    (5, 40, 64, 64),
+    (3, 100, 17, 48),
+    (300, 2, 31, 16),
+    (3, 2, 32, 64),
+    (1, 8, 4, 32),
+]
+"""T, B, D, H: odd ones, whole tiles, more rows than a tile, more pairs than a chunk, few whole panels."""
 
 
 @pytest.fixture(params=SETS)
@@ -117,6 +126,27 @@ def test_packed_sequences(bf16_set: str) -> None:
 
 def test_bfloat16_is_native_here() -> None:
     assert is_native([torch.empty(1, dtype=torch.bfloat16)])
+
+
+def test_inputs_in_any_memory(bf16_set: str) -> None:
+    """Rows far apart, a state that is one row for all, a gradient that is one number for all."""
+    layer = penstock.nn.GRU(6, 10, batch_first=True).bfloat16()
+    wide = torch.randn(4, 9, 12).bfloat16()
+    h0 = torch.randn(1, 1, 10).bfloat16().expand(1, 4, 10)
+    for x in (wide[..., 3:9], wide[..., ::2], wide.transpose(0, 1)[:, :4, :6]):
+        state = h0 if len(x) == 4 else h0.new_zeros(1, len(x), 10)
+        y, _ = layer(x, state)
+        expected, _ = layer(x.contiguous(), state.contiguous())
+        assert torch.equal(y, expected)
+        got = torch.autograd.grad(y.sum(), layer.weight_ih_l0)
+        assert torch.equal(got[0], torch.autograd.grad(expected, layer.weight_ih_l0, torch.ones_like(y))[0])
+
+
+def test_all_arrays_must_be_bfloat16() -> None:
+    x, h, w = torch.zeros(1, 1, 2).bfloat16(), torch.zeros(1, 1, 2), torch.zeros(6, 2).bfloat16()
+    results = (x.clone(), x.clone(), None, None, None)
+    with pytest.raises(TypeError, match="h0: expected the dtype of x"):
+        _native.layer_forward("gru", 1, (w, w), x, h, None, None, None, False, 1, *results)
 
 
 def test_refused_where_there_is_none() -> None:

@@ -116,7 +116,7 @@ def test_a_subclass_gives_what_its_tensor_gives() -> None:
         ({"h0": torch.zeros(1, 2, 17)}, ValueError, r"h0: expected shape \(1, 3, 17\), got \(1, 2, 17\)"),
         ({"h0": torch.zeros(1, 3, 17).double()}, TypeError, "h0: expected the dtype of x"),
         ({"x": torch.zeros(4, 3, 6)}, ValueError, r"x: expected shape \(4, 3, 5\), got \(4, 3, 6\)"),
-        ({"x": torch.zeros(4, 3, 5).half()}, TypeError, "x: expected dtype float32 or float64"),
+        ({"x": torch.zeros(4, 3, 5).half()}, TypeError, "x: expected dtype float32, float64 or bfloat16"),
         ({"cell": "elman"}, KeyError, "elman"),
     ],
 )  # fmt: skip

@@ -4,10 +4,10 @@ Sequences are (T, B, n), or (B, T, n) with `batch_first`, or packed (rows, n) wi
 torch.nn.utils.rnn.PackedSequence. The directions of a bidirectional layer lie side by side in the last
 dimension of y, first the forward one. The weights come as one flat tuple, for each direction those that exist
 of the fields of `penstock.cells.Weights`, in this order. Shapes, dtypes and the values of lengths are checked
-in the kernels' bindings (csrc/bindings.cpp).
+by csrc/calls.hpp.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -84,17 +84,13 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """One layer; the result as that of `allocate`, the reserve only to `keep` for a backward pass."""
-    lowered = x.dtype is torch.bfloat16
-    if lowered:
-        x, h0, c0 = x.float(), _float(h0), _float(c0)
-        weights = _all_but_factors(weights, options)
     outputs = allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
     cell, directions, batch_first = options
     _native.layer_forward(
         cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
         _contiguous(c0), lengths, batch_sizes, batch_first, torch.get_num_threads(), *outputs,
     )  # fmt: skip
-    return (*_lowered(outputs[:4]), outputs[4]) if lowered else outputs  # type: ignore[return-value]
+    return outputs
 
 
 def infer(
@@ -102,10 +98,6 @@ def infer(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`forward` of a batch of whole sequences in the fewest steps: y, h_n and c_n."""
     cell, directions, batch_first = options
-    lowered = x.dtype is torch.bfloat16
-    if lowered:
-        x, h0, c0 = x.float(), _float(h0), _float(c0)
-        weights = _all_but_factors(weights, options)
     first, second, _ = x.shape
     output, batch = weights[1].shape[1], first if batch_first else second
     empty = memory.empty
@@ -116,25 +108,7 @@ def infer(
         cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
         _contiguous(c0), None, None, batch_first, torch.get_num_threads(), y, h_n, c_n, None, None,
     )  # fmt: skip
-    return _lowered((y, h_n, c_n)) if lowered else (y, h_n, c_n)  # type: ignore[return-value]
-
-
-def _all_but_factors(weights: Weights, options: Options) -> tuple[Tensor, ...]:
-    """bfloat16 weights as the kernels take them: float32, but for the matrices they multiply as they are.
-
-    Those are weight_ih and weight_hh; of a GRU with the reset before the product there are none.
-    """
-    each = len(weights) // options.directions
-    factors = 0 if options.cell == "gru_reset_before" else 2
-    return tuple(w if n % each < factors else w.float() for n, w in enumerate(weights))
-
-
-def _float(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.float()
-
-
-def _lowered(tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
-    return tuple(None if t is None else t.bfloat16() for t in tensors)
+    return y, h_n, c_n
 
 
 def allocate_gradients(
@@ -163,10 +137,6 @@ def backward(
 
     d_outputs: the gradients of y, h_n, c_n and the cell states; None is zeros.
     """
-    lowered = x.dtype is torch.bfloat16
-    if lowered:
-        x, h0, c0 = x.float(), _float(h0), _float(c0)
-        weights, d_outputs = _all_but_factors(weights, options), [_float(d) for d in d_outputs]
     gradients = allocate_gradients([x, h0, c0, *weights], needs, x)
     d_x, d_h0, d_c0, *d_weights = gradients
     d_y, d_h_n, d_c_n, d_cell_states = d_outputs
@@ -176,7 +146,7 @@ def backward(
         batch_sizes, batch_first, torch.get_num_threads(), reserve, _rows(d_y), _contiguous(d_h_n),
         _contiguous(d_c_n), _rows(d_cell_states), d_x, d_h0, d_c0, tuple(d_weights),
     )  # fmt: skip
-    return list(_lowered(gradients)) if lowered else gradients
+    return gradients
 
 
 def _matrices(weights: Weights) -> tuple[Tensor, ...]:
