@@ -17,6 +17,8 @@ from penstock.training.config import RecurrentOptions, TrainingOptions
         {"learning_rate": 0},
         {"learning_rate": float("nan")},
         {"average": 1},
+        {"average": 0.9, "optimizer": "asgd"},
+        {"non_monotone": 0},
         {"warmup": 1},
         {"clip_norm": -1},
         {"seed": -1},

@@ -17,7 +17,7 @@ from torch import Tensor
 from penstock.errors import InputError
 from penstock.training import fit
 from penstock.training.saved import read_model
-from tests.training.toy import ToyJob, ToyModel, toy_config, troubled
+from tests.training.toy import ToyJob, ToyMetric, ToyModel, toy_config, troubled
 
 
 def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
@@ -114,6 +114,92 @@ def test_an_interrupted_and_resumed_run_equals_the_unbroken_one(
         for keeper in (ours["callbacks"]["Keeper"], theirs["callbacks"]["Keeper"])
     ]
     assert history[0] == history[1]
+
+
+# Averaging once the dev data bring nothing new
+
+ASGD = {
+    "optimizer": "asgd", "non_monotone": 1, "learning_rate": 0.5, "schedule": "constant", "dropout": 0.0,
+    "epochs": 6, "patience": 0, "warmup": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tensor]]:
+    """The folder of an unbroken run with asgd, and a weight before each of its steps."""
+    folder = tmp_path_factory.mktemp("asgd") / "model"
+    seen: list[Tensor] = []
+
+    def note(model: torch.nn.Module, _: Any) -> None:
+        if model.training:
+            seen.append(model.get_parameter("output.weight").detach().clone())
+
+    class Job(ToyJob):
+        def __init__(self, config: Any, data: Path) -> None:
+            super().__init__(config, data)
+            self.model.register_forward_pre_hook(note)
+
+    fit(Job, toy_config(folder, **ASGD))
+    return folder, seen
+
+
+def test_asgd_averages_from_the_first_epoch_that_is_worse_than_an_old_one(
+    averaged: tuple[Path, list[Tensor]],
+) -> None:
+    folder, seen = averaged
+    last = checkpoint(folder)
+    history = last["callbacks"]["Keeper"]["history"]
+    figures = [entry["dev_accuracy"] for entry in history]
+    first = next(i for i in range(2, len(figures)) if figures[i] < max(figures[: i - 1]))
+    assert first < len(figures) - 1, "the run is to go on for an epoch"
+    current = last["current_model_state"]["model.output.weight"]
+    after = torch.stack([*seen[1:], current])
+    mean = after[history[first]["step"] :].mean(0)
+    torch.testing.assert_close(last["state_dict"]["model.output.weight"], mean)
+    assert not torch.allclose(mean, current)
+
+
+@pytest.mark.parametrize("epoch", [1, -1], ids=["before", "while"])
+def test_a_resumed_run_averages_as_the_unbroken_one(
+    averaged: tuple[Path, list[Tensor]], tmp_path: Path, epoch: int
+) -> None:
+    folder, _ = averaged
+    history = checkpoint(folder)["callbacks"]["Keeper"]["history"]
+    output = tmp_path / "model"
+    stopped = fit(interrupt_at(history[epoch]["step"] - 3), toy_config(output, **ASGD))
+    assert stopped.interrupted
+    fit(ToyJob, toy_config(output, **ASGD, resume=True))
+    ours, theirs = checkpoint(output), checkpoint(folder)
+    for part in ("state_dict", "current_model_state", "averaging_state"):
+        for name, weight in theirs[part].items():
+            assert torch.equal(ours[part][name], weight), f"{part} {name}"
+    assert (output / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+class Falling(ToyJob):
+    """A job whose dev figure gets worse with every epoch."""
+
+    def metric(self) -> ToyMetric:
+        return FallingMetric()
+
+
+class FallingMetric(ToyMetric):
+    epochs = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self.epochs += 1
+
+    def compute(self) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {"accuracy": torch.tensor(1 / (1 + self.epochs))}
+
+
+def test_asgd_is_patient_until_it_averages(tmp_path: Path) -> None:
+    options = {"learning_rate": 1e-30, "warmup": 0.0, "patience": 1, "epochs": 5}
+    assert fit(ToyJob, toy_config(tmp_path / "one", **options)).epochs == 2
+    assert fit(ToyJob, toy_config(tmp_path / "two", optimizer="asgd", **options)).epochs == 5
+    options |= {"non_monotone": 2, "patience": 3, "epochs": 9}
+    assert fit(Falling, toy_config(tmp_path / "three", optimizer="asgd", **options)).epochs == 4 + 3
 
 
 def test_a_timed_checkpoint_resumes_after_a_kill(trained: tuple[Path, Any], tmp_path: Path) -> None:
@@ -274,10 +360,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
-    [("adam", "constant"), ("adamw", "linear"), ("sgd", "cosine"), ("adam", "plateau")],
+    [("adam", "constant"), ("adamw", "linear"), ("sgd", "cosine"), ("adam", "plateau"), ("asgd", "constant")],
 )
 def test_every_optimizer_and_schedule_learns(tmp_path: Path, optimizer: str, schedule: str) -> None:
-    rate = 0.5 if optimizer == "sgd" else 0.02
+    rate = {"sgd": 0.5, "asgd": 4.0}.get(optimizer, 0.02)
     options = {"optimizer": optimizer, "schedule": schedule, "learning_rate": rate, "epochs": 12}
     report = fit(ToyJob, toy_config(tmp_path / "model", dropout=0.1, weight_decay=1e-5, **options))
     assert report.metrics["dev"]["accuracy"] > 0.85

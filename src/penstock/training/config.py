@@ -55,16 +55,30 @@ class TrainingOptions(Options):
     patience: int = Field(
         3,
         ge=0,
-        description="stop after so many epochs without a better metric on the dev data; 0 never stops",
+        description="stop after so many epochs without a better metric on the dev data (with asgd: so many "
+        "since it averages); 0 never stops",
     )
     batch_tokens: int = Field(
         8192, ge=1, description="steps in a batch, padding included: short sequences make larger batches"
     )
     batch_rows: int = Field(64, ge=1, description="most sequences in a batch")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer")
+    optimizer: Literal["adam", "adamw", "sgd", "asgd"] = Field(
+        "adam",
+        description="optimizer; asgd is sgd without momentum, and from some epoch on (--non-monotone) "
+        "averages the weights, which are then what is evaluated and saved",
+    )
+    non_monotone: int = Field(
+        5,
+        ge=1,
+        description="asgd averages after the first epoch that is worse on the dev data than one more than so "
+        "many epochs before it (NT-ASGD, Merity et al. 2018)",
+    )
     learning_rate: float = Field(2e-3, gt=0, description="largest learning rate of the schedule")
     momentum: float = Field(
-        0.9, ge=0, lt=1, description="momentum of sgd (of adam: decay of the first moment)"
+        0.9,
+        ge=0,
+        lt=1,
+        description="momentum of sgd (of adam and adamw: decay of the first moment); asgd has none",
     )
     weight_decay: float = Field(0.0, ge=0, description="weight decay (decoupled for adamw)")
     schedule: Literal["constant", "linear", "cosine", "plateau"] = Field(
@@ -85,6 +99,13 @@ class TrainingOptions(Options):
         description="decay of an exponential moving average of the weights (0.999, say), which is then what "
         "is evaluated and saved; 0 keeps no average",
     )
+
+    @model_validator(mode="after")
+    def _one_average(self):
+        """Raise ValueError for two averages of the weights."""
+        if self.average and self.optimizer == "asgd":
+            raise ValueError(f"average={self.average}: optimizer='asgd' has an average of its own; give one")
+        return self
 
 
 class RecurrentOptions(Options):

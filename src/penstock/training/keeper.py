@@ -13,6 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from penstock.files import atomic_write
+from penstock.training.averaging import not_monotone
 from penstock.training.config import TrainingOptions
 from penstock.training.learner import Learner
 from penstock.training.workspace import Workspace
@@ -39,6 +40,7 @@ class Keeper(pl.Callback):
         history: a dictionary for every epoch: epoch, step, train_loss, dev_loss and the other dev figures,
             learning_rate, seconds.
         best: the entry of the history of the best epoch, or None.
+        averaging: the entry of the epoch after which asgd averages the weights, or None.
         fingerprint: of the data trained on; kept in the checkpoints.
         seconds_before: time spent before this run was resumed.
         interrupted: whether a signal has stopped the run.
@@ -58,6 +60,7 @@ class Keeper(pl.Callback):
         self._sign = -1 if lower_is_better else 1
         self.config = config
         self.history: list[dict[str, float]] = []
+        self.averaging: dict[str, float] | None = None
         self._dev: dict[str, float] = {}
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum and count over the epoch so far
         self._seconds = 0.0  # spent on this epoch in earlier runs, if this one is resumed
@@ -87,6 +90,7 @@ class Keeper(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = state_dict["history"]
+        self._note_averaging()
         self._loss = torch.tensor(state_dict["loss"], dtype=torch.float64)
         self._seconds = state_dict["epoch_seconds"]
         self.seconds_before = state_dict["seconds"]
@@ -189,6 +193,7 @@ class Keeper(pl.Callback):
                 "seconds": self._elapsed(),
             }
         )
+        self._note_averaging()
         improved = self.best is self.history[-1]
         pl_module.schedule.epoch_ended(improved)
         self._log_epoch()
@@ -200,10 +205,25 @@ class Keeper(pl.Callback):
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._started
 
+    def averaged_from(self) -> int | None:
+        """The step from which asgd averages the weights, counted from 0; None before it is known."""
+        return None if self.averaging is None else int(self.averaging["step"])
+
     def _patience_is_over(self) -> bool:
-        if not self.history or not self.config.patience or self.best is None:
+        if not self.config.patience or self.best is None:
             return False
-        return self.history[-1]["epoch"] - self.best["epoch"] >= self.config.patience
+        if self.config.optimizer == "asgd" and self.averaging is None:
+            return False  # what would end another run lets this one begin to average
+        waits = (self.best, self.averaging or self.best)
+        return self.history[-1]["epoch"] - max(entry["epoch"] for entry in waits) >= self.config.patience
+
+    def _note_averaging(self) -> None:
+        """Look whether asgd averages from now on."""
+        if self.config.optimizer != "asgd":
+            return
+        figures = [self._sign * entry[self.monitor] for entry in self.history]
+        epoch = not_monotone(figures, self.config.non_monotone)
+        self.averaging = None if epoch is None else self.history[epoch]
 
     def _log_epoch(self) -> None:
         if self._writer is None:

@@ -50,8 +50,9 @@ class Learner(pl.LightningModule):
         config = self.config
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
-        if config.optimizer == "sgd":
-            return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
+        if config.optimizer in ("sgd", "asgd"):
+            momentum = config.momentum if config.optimizer == "sgd" else 0.0
+            return torch.optim.SGD(parameters, momentum=momentum, **shared)
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         return kind(parameters, betas=(config.momentum, 0.999), **shared)
 

@@ -83,3 +83,5 @@ class ProgressBar(pl.Callback):
             "[bold green]best[/]" if self.keeper.best is entry else "",
         )
         self.console.print("   ".join(figures).rstrip(), soft_wrap=True)
+        if self.keeper.averaging is entry:
+            self.console.print("the weights are averaged from here on")

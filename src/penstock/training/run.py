@@ -5,7 +5,6 @@ import json
 import pickle
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,12 +14,11 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from penstock.errors import InputError
 from penstock.files import atomic_write
-from penstock.training import curves, launch, layers
+from penstock.training import averaging, curves, launch, layers
 from penstock.training.config import TrainingOptions
 from penstock.training.device import choose_device, use_threads
 from penstock.training.job import Job
@@ -126,10 +124,7 @@ class _Run:
 
     def _trainer(self) -> pl.Trainer:
         config = self.config
-        callbacks: list[pl.Callback] = (
-            [WeightAveraging(avg_fn=_average(config.average))] if config.average else []
-        )
-        callbacks.append(self.keeper)
+        callbacks: list[pl.Callback] = [*self._averaging(), self.keeper]
         if self.rank == 0:
             callbacks.append(ProgressBar(self.console, self.keeper, self.job.monitor, config.epochs))
         return pl.Trainer(
@@ -146,6 +141,14 @@ class _Run:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+
+    def _averaging(self) -> list[pl.Callback]:
+        """What averages the weights, if anything."""
+        if self.config.optimizer == "asgd":
+            return [WeightAveraging(avg_fn=averaging.from_step(self.keeper.averaged_from))]
+        if self.config.average:
+            return [WeightAveraging(avg_fn=averaging.exponential(self.config.average))]
+        return []
 
     def _fit(self, trainer: pl.Trainer, learner: Learner, batches: DataLoader) -> None:
         """Train until the end, or until there is a reason to stop."""
@@ -239,15 +242,6 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path}: the checkpoint cannot be read ({error})") from None
-
-
-def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """An exponential moving average that is short while there are few steps to average over."""
-
-    def update(average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
-        return average.lerp(current, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
-
-    return update
 
 
 def _default_threads(config: TrainingOptions) -> int:
