@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.cli.command import penstock
+from penstock.cli import main
 from tests.tasks.lm.text import SMALL, sentences
 
 Write = Callable[[str, str], Path]
@@ -43,5 +43,5 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [corpus / "train.txt", "--test", corpus / "test.txt"]
     with FileLock(shared / "author.lock"):
         if not folder.exists():
-            penstock("train", "lm", *files, "--output", folder, *SMALL)
+            assert main([*map(str, ("train", "lm", *files, "--output", folder, *SMALL))]) == 0
     return folder

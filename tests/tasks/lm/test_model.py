@@ -38,6 +38,7 @@ CELLS = [
     {"cell": "gru", "reset_after": False},
     {"cell": "lstm", "peephole": True, "projection_size": 5},
     {"cell": "lstm", "tie": True},
+    {"cell": "gru", "adaptive_softmax": [4, 7], "hidden_size": 16},
 ]
 
 
@@ -45,27 +46,27 @@ CELLS = [
 def test_windows_with_carried_states_are_one_long_sequence(options: dict[str, Any]) -> None:
     model = make(**options).eval()
     inputs = torch.randint(TOKENS, (3, 20))
-    whole = model(batch(inputs)).logits
+    whole = model(batch(inputs))
     parts = [
-        model(batch(part, begins=number == 0)).logits
+        model(batch(part, begins=number == 0)).nats
         for number, part in enumerate(inputs.split([7, 1, 7, 5], 1))
     ]
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat(parts, 1), whole.nats, rtol=1e-5, atol=1e-6)
     with torch.no_grad():
         states, steps = model.beginning(), []
         for step in inputs.split(1, 1):
-            outputs, states = model.run(step, states)
-            steps.append(outputs.logits)
-    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=1e-5, atol=1e-6)
+            last, states = model.run(step, states)
+            steps.append(last)
+    torch.testing.assert_close(torch.cat(steps, 1), whole.last, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_begin_forget() -> None:
     model = make().eval()
     inputs = torch.randint(TOKENS, (2, 6))
-    fresh = model(batch(inputs)).logits
+    fresh = model(batch(inputs)).last
     mixed = batch(inputs)
     mixed["begins"] = torch.tensor([True, False])
-    again = model(mixed).logits
+    again = model(mixed).last
     torch.testing.assert_close(again[0], fresh[0])
     assert not torch.allclose(again[1], fresh[1])
 
@@ -87,7 +88,7 @@ def test_what_is_carried_can_be_taken_up() -> None:
     one(batch(inputs))
     two.carry(one.carried())
     following = batch(torch.randint(TOKENS, (3, 8)), begins=False)
-    assert torch.equal(one(following).logits, two(following).logits)
+    assert torch.equal(one(following).nats, two(following).nats)
     assert make().carried() is None
 
 
@@ -148,15 +149,15 @@ def test_weight_dropout_drops_recurrent_weights_for_the_whole_window(cell: str) 
     with torch.no_grad():
         plain = make(cell=cell, layers=1, dropout=0, hidden_size=16)
         plain.get_submodule("recurrent1").get_parameter("weight_hh_l0").copy_(dropped)
-        torch.testing.assert_close(plain.run(inputs, plain.beginning())[0].logits, outputs.logits)
+        torch.testing.assert_close(plain.run(inputs, plain.beginning())[0], outputs.last)
 
 
 def test_nothing_is_dropped_at_evaluation() -> None:
     shares = {"dropout": 0.5, "input_dropout": 0.5, "embedding_dropout": 0.5, "weight_dropout": 0.5}
     model, plain = make(**shares), make(dropout=0)
     inputs = torch.randint(TOKENS, (2, 6))
-    assert not torch.allclose(model(batch(inputs)).logits, plain(batch(inputs)).logits)
-    torch.testing.assert_close(model.eval()(batch(inputs)).logits, plain.eval()(batch(inputs)).logits)
+    assert not torch.allclose(model(batch(inputs)).nats, plain(batch(inputs)).nats)
+    torch.testing.assert_close(model.eval()(batch(inputs)).nats, plain.eval()(batch(inputs)).nats)
 
 
 def test_penalties_cost_what_they_say() -> None:
@@ -164,7 +165,7 @@ def test_penalties_cost_what_they_say() -> None:
     data = batch(torch.randint(TOKENS, (2, 6)))
     outputs = model(data)
     last = outputs.last
-    nats = nn.functional.cross_entropy(outputs.logits.flatten(0, 1), data["targets"].flatten())
+    nats = nn.functional.cross_entropy(model.scores(last.flatten(0, 1)), data["targets"].flatten())
     changes = (last[:, 1:] - last[:, :-1]).square().mean()
     torch.testing.assert_close(model.loss(outputs, data), nats + 2 * last.square().mean() + 3 * changes)
     torch.testing.assert_close(model.eval().loss(outputs, data), nats)
@@ -175,24 +176,26 @@ def test_penalties_cost_what_they_say() -> None:
 
 def test_a_tied_model_has_one_matrix() -> None:
     tied, free = make(tie=True, projection_size=3), make()
-    assert tied.output.weight is None
+    assert "output.weight" not in dict(tied.named_parameters())
     assert sum(tensor.shape == (TOKENS, 6) for tensor in tied.parameters()) == 1
     assert tied.get_submodule("recurrent2").hidden_size == 6
     assert tied.get_submodule("recurrent1").proj_size == 3
-    assert free.output.weight is not None
+    assert "output.weight" in dict(free.named_parameters())
 
 
-def test_metric_counts_targets_only() -> None:
+@pytest.mark.parametrize("options", [{}, {"adaptive_softmax": [4, 7], "hidden_size": 16}], ids=str)
+def test_metric_counts_targets_only(options: dict[str, Any]) -> None:
     metric = LmMetric()
-    model = make().eval()
+    model = make(**options).eval()
     inputs = torch.randint(TOKENS, (2, 6))
     targets = inputs.clone()
     targets[1, 3:] = IGNORED
     data = batch(inputs, targets=targets)
     with torch.no_grad():
         outputs = model(data)
+        scores = model.scores(outputs.last.flatten(0, 1)).view(2, 6, TOKENS)
     metric.update(outputs, data)
-    nats = -outputs.logits.log_softmax(2).gather(2, inputs[:, :, None])[:, :, 0]
+    nats = -scores.log_softmax(2).gather(2, inputs[:, :, None])[:, :, 0]
     mean = float(torch.cat([nats[0], nats[1, :3]]).double().mean())
     figures = {name: float(value) for name, value in metric.compute().items()}
     assert figures["nats"] == pytest.approx(mean, rel=1e-5)

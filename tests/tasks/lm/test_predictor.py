@@ -150,6 +150,24 @@ def test_evaluate_prints(model: Path, corpus: Path, capsys: pytest.CaptureFixtur
         (["evaluate", "MODEL", "none.txt"], "none.txt: no such file"),
         (["train", "lm", "none.txt", "--output", "out"], "none.txt: no such file"),
         (["train", "lm", "x.txt", "--output", "out", "--bidirectional"], "unknown argument --bidirectional"),
+        (["evaluate", "MODEL", "x.txt", "--cache-lambda", "1"], "--cache-lambda: expected a number above 0"),
+        (["evaluate", "MODEL", "x.txt", "--dynamic", "fast"], "--dynamic: expected a number at least 0"),
+        (
+            ["train", "lm", "x.txt", "--output", "out", "--adaptive-softmax", "20,5"],
+            "adaptive_softmax: expected increasing whole numbers from 3 on, got 20,5",
+        ),
+        (
+            ["train", "lm", "x.txt", "--output", "out", "--adaptive-softmax", "20", "--tie"],
+            "adaptive_softmax: its matrices cannot be that of the embedding; leave out tie",
+        ),
+        (
+            ["train", "lm", "x.txt", "--output", "out", "--adaptive-softmax", "20", "--level", "byte"],
+            "adaptive_softmax: bytes are few",
+        ),
+        (
+            ["train", "lm", "x.txt", "--output", "out", "--adaptive-softmax", "5,9", "--hidden-size", "15"],
+            "adaptive_softmax: 2 cut-offs need a last layer of 16 numbers or more, got 15",
+        ),
         (
             ["train", "lm", "x.txt", "--output", "out", "--test", "y.txt", "--test-fraction", "0.1"],
             "test_fraction=0.1: give either test=y.txt or this, not both",
@@ -181,26 +199,67 @@ def test_damaged_folder(model: Path, tmp_path: Path) -> None:
         lm.load(folder)
 
 
+MIXED = "她看见了 船。\n" + sentences(60, seed=1)
+CHINESE = "她 看见 了 船 。\n他 坐 在 船 里 ， 她 也 在 船 里 。\n" * 20
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("text", "options"),
     [
-        {"level": "word", "cell": "gru", "layers": 2, "tie": True},
-        {"level": "byte", "cell": "rnn"},
-        {"level": "bpe", "vocabulary_size": 270, "weight_dropout": 0.2, "input_dropout": 0.1},
+        (MIXED, {"level": "word", "cell": "gru", "layers": 2, "tie": True}),
+        (MIXED, {"level": "byte", "cell": "rnn"}),
+        (MIXED, {"level": "bpe", "vocabulary_size": 270, "weight_dropout": 0.2, "input_dropout": 0.1}),
+        (MIXED, {"level": "char", "adaptive_softmax": [5, 12], "hidden_size": 16}),
+        (CHINESE.replace(" ", ""), {"level": "char"}),
+        (CHINESE.replace(" ", ""), {"level": "byte"}),
+        (CHINESE.replace(" ", ""), {"level": "bpe", "vocabulary_size": 270}),
+        (CHINESE, {"level": "word", "adaptive_softmax": [6]}),
     ],
-    ids=lambda options: options["level"],
+    ids=lambda value: value["level"] if isinstance(value, dict) else "mixed" if value is MIXED else "chinese",
 )
-def test_other_levels(tmp_path: Path, write: Write, options: dict[str, Any]) -> None:
-    data = write("text.txt", "她看见了 船。\n" + sentences(60, seed=1))
+def test_every_level_from_a_file_to_text(
+    tmp_path: Path, write: Write, text: str, options: dict[str, Any]
+) -> None:
+    data = write("text.txt", text)
     report = fit(LmJob, small_config(data, tmp_path / "out", epochs=1, **options))
     assert set(report.metrics["dev"]) == {"loss", "perplexity", "nats", "bits_per_character"}
     predictor = lm.load(tmp_path / "out", threads=1)
-    (answer,) = predictor.predict(["Ann 看见了"], length=8)
-    assert isinstance(answer["text"], str)
-    nats = -sum(value for _, value in predictor.score(data.read_text()))
+    beginning = "她看见了" if text is not CHINESE else "她 看见 了"
+    (answer,) = predictor.predict([beginning], length=8)
+    assert answer["text"] == "".join(predictor.generate(beginning, length=8))
+    assert answer["text"]
+    scores = predictor.score(text)
+    if options["level"] == "char":
+        assert "".join(token for token, _ in scores) == text
+    nats = -sum(value for _, value in scores)
     figures = lm.evaluate(tmp_path / "out", data, threads=1)["metrics"]
-    characters = len(data.read_text())
-    assert nats / characters / math.log(2) == pytest.approx(figures["bits_per_character"], rel=1e-2)
+    assert nats / len(text) / math.log(2) == pytest.approx(figures["bits_per_character"], rel=1e-2)
+    for adapting in ({"cache": 50}, {"dynamic": 0.05}):
+        changed = lm.evaluate(tmp_path / "out", data, threads=1, **adapting)["metrics"]
+        assert changed["nats"] != figures["nats"]
+        assert math.isfinite(changed["perplexity"])
+
+
+def test_tables_from_training_to_evaluation(tmp_path: Path, write: Write, corpus: Path) -> None:
+    lines = sentences(60, seed=1).splitlines()
+    table = write("tales.csv", "id,tale\n" + "".join(f"{i},{line}\n" for i, line in enumerate(lines)))
+    same = write("same.txt", "".join(f"{line}\n" for line in lines))
+    other = write("other.jsonl", "".join(json.dumps({"words": line}) + "\n" for line in lines))
+    folder = tmp_path / "out"
+    fit(LmJob, small_config(table, folder, text="tale", test=same, epochs=1))
+    nats = lm.evaluate(folder, same, threads=1)["metrics"]["nats"]
+    assert lm.evaluate(folder, table, threads=1)["metrics"]["nats"] == nats
+    assert lm.evaluate(folder, other, threads=1, text="words")["metrics"]["nats"] == nats
+    assert json.loads((folder / "metrics.json").read_text())["test"]["nats"] == pytest.approx(nats, abs=1e-6)
+    with pytest.raises(InputError, match="no key 'tale'"):
+        lm.evaluate(folder, other, threads=1)
+    with pytest.raises(InputError, match="--text words: expected a table"):
+        lm.evaluate(folder, same, threads=1, text="words")
+    written = tmp_path / "scores.jsonl"
+    words = ("predict", folder, "--score", other, "--text", "words", "--output", written, "--threads", "1")
+    assert main([*map(str, words)]) == 0
+    scores = [json.loads(line) for line in written.read_text().splitlines()]
+    assert "".join(score["token"] for score in scores) == same.read_text()
 
 
 # Resuming: the states go on too
@@ -226,12 +285,25 @@ def interrupted_at(step: int) -> type[LmJob]:
     return Job
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"cell": "lstm", "average": 0.9},
+        {
+            "cell": "gru",
+            "optimizer": "asgd",
+            "learning_rate": 2.0,
+            "adaptive_softmax": [5],
+            "hidden_size": 12,
+        },
+    ],
+    ids=lambda chosen: chosen["cell"],
+)
 def test_an_interrupted_and_resumed_run_equals_the_unbroken_one(
-    tmp_path: Path, write: Write, cell: str
+    tmp_path: Path, write: Write, chosen: dict[str, Any]
 ) -> None:
     data = write("text.txt", sentences(12, seed=1))
-    options = {"cell": cell, "layers": 2, "average": 0.9, "weight_dropout": 0.1, "epochs": 2}
+    options = {"layers": 2, "weight_dropout": 0.1, "epochs": 2, **chosen}
     unbroken = fit(LmJob, small_config(data, tmp_path / "whole", **options))
     output = tmp_path / "resumed"
     stopped = fit(interrupted_at(5), small_config(data, output, **options))
@@ -247,8 +319,9 @@ def test_an_interrupted_and_resumed_run_equals_the_unbroken_one(
 
 @pytest.mark.slow
 def test_two_processes_measure_as_one(corpus: Path, tmp_path: Path) -> None:
-    files = [corpus / "test.txt", "--dev", corpus / "train.txt", "--output", tmp_path / "out"]
-    penstock("train", "lm", *files, *SMALL, "--processes", "2", "--epochs", "1")
+    words = ("train", "lm", corpus / "test.txt", "--dev", corpus / "train.txt", "--output", tmp_path / "out")
+    rare = ("--adaptive-softmax", "4,16")  # clusters that are not in every batch of every process
+    assert main([*map(str, (*words, *SMALL, *rare, "--processes", "2", "--epochs", "1"))]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["dev"]
     alone = lm.evaluate(tmp_path / "out", corpus / "train.txt", threads=1)["metrics"]
     assert metrics["nats"] == pytest.approx(alone["nats"], rel=1e-3)

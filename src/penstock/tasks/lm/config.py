@@ -15,8 +15,11 @@ class DataOptions(Options):
     data: options.Files = Field(
         min_length=1,
         description="text to learn from, in UTF-8: files (also .gz), folders of them, or patterns such as "
-        "'books/*.txt', read one after the other",
+        "'books/*.txt', read one after the other; with --text also tables (csv, tsv, jsonl, parquet)",
         json_schema_extra=positional("DATA"),
+    )
+    text: str | None = Field(
+        None, description="column with the text, of tables; each of its texts ends with an end of line"
     )
     dev: Path | None = Field(
         None, description="text that decides which epoch is best; the end of DATA if not given"
@@ -73,6 +76,11 @@ class ModelOptions(Options):
         description="let the embedding be the output matrix too; the last layer then has as many units as it "
         "has numbers, and does not project",
     )
+    adaptive_softmax: list[int] = Field(
+        [],
+        description="ids at which clusters of rarer tokens begin, as 2000,10000: their scores take less "
+        "memory and time (Grave et al. 2017); all tokens in one matrix if not given",
+    )
     input_dropout: float = Field(
         0.0,
         ge=0,
@@ -112,15 +120,71 @@ class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
     )
     batch_tokens: int = Field(8192, ge=1, description="most steps in a batch: fewer streams if need be")
 
+    @model_validator(mode="after")
+    def _clusters_fit(self):
+        """Raise ValueError for cut-offs that are none, or that the rest of the model has no place for."""
+        cutoffs = self.adaptive_softmax
+        if not cutoffs:
+            return self
+        if cutoffs != sorted(set(cutoffs)) or cutoffs[0] < 3:
+            raise ValueError(
+                f"adaptive_softmax: expected increasing whole numbers from 3 on, got {_listed(cutoffs)}"
+            )
+        if self.tie:
+            raise ValueError("adaptive_softmax: its matrices cannot be that of the embedding; leave out tie")
+        if self.level == "byte":
+            raise ValueError(
+                "adaptive_softmax: bytes are few and not in order of frequency; choose another level"
+            )
+        size, least = self.projection_size or self.hidden_size, 4 ** len(cutoffs)
+        if size < least:
+            raise ValueError(
+                f"adaptive_softmax: {len(cutoffs)} cut-offs need a last layer of {least} numbers or more, "
+                f"got {size}"
+            )
+        return self
+
+
+def _listed(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+_COLUMN = Field(
+    None, description="column with the text, where a table names it otherwise than the training data"
+)
+
 
 class EvaluateOptions(options.EvaluateOptions):
     """Evaluation."""
 
     data: Path = Field(
-        description="text to measure on: a file (also .gz), a folder or a pattern",
+        description="text to measure on: a file (also .gz), a folder, a pattern or a table",
         json_schema_extra=positional("DATA"),
     )
+    text: str | None = _COLUMN
     batch_tokens: int = Field(8192, ge=1, description="steps in a batch, padding included")
+    cache: int = Field(
+        0,
+        ge=0,
+        description="predict from the last N steps too: what came after states like the present one "
+        "(neural cache, Grave et al. 2017); 0 for no cache",
+    )
+    cache_theta: float = Field(
+        0.3,
+        ge=0,
+        description="how much the states of the cache most like the present one count before others",
+    )
+    cache_lambda: float = Field(0.1, gt=0, lt=1, description="share of the cache in the prediction")
+    dynamic: float = Field(
+        0.0,
+        ge=0,
+        description="learning rate of dynamic evaluation (Krause et al. 2018): the model learns from what it "
+        "has predicted; the saved one stays as it is; 0 does not learn",
+    )
+    dynamic_steps: int = Field(20, ge=1, description="tokens that are predicted before they are learnt from")
+    dynamic_decay: float = Field(
+        0.0, ge=0, le=1, description="share of the way back to the saved weights that each such step goes"
+    )
 
 
 class GenerationOptions(Options):
@@ -156,6 +220,8 @@ class PredictOptions(options.PredictOptions, GenerationOptions):
         None,
         description="text to score: writes every token and its log probability (nats), as JSON, one a line",
     )
+
+    text: str | None = _COLUMN
 
     @model_validator(mode="after")
     def _one_source(self):

@@ -1,4 +1,4 @@
-"""Text files to one flat file of tokens a part, and from there to batches of parallel streams.
+"""From one flat file of tokens a part to batches of parallel streams.
 
 A text of N tokens is cut into B streams of equal length, the rows of every batch. A batch holds the next
 window of each stream, in order, so that the state of a row after one batch is its state before the next.
@@ -8,20 +8,16 @@ Dimensions: B batch (streams), T time (at most the window), N tokens of a text.
 
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from penstock.data.batches import pad
-from penstock.data.lines import find_files, read_text
 from penstock.data.vocabulary import PAD_ID
-from penstock.errors import InputError
-from penstock.tasks.lm.codec import Codec, learn, whole_words
 from penstock.tasks.lm.config import Config
 from penstock.training.job import Batch
 
@@ -55,6 +51,24 @@ class Example(NamedTuple):
     characters: float  # that the targets stand for
 
 
+class Size(NamedTuple):
+    """How much a part of the text is, and as what type its tokens are stored."""
+
+    tokens: int
+    characters: int
+    dtype: str
+
+
+def write_sizes(folder: Path, sizes: dict[str, Size]) -> None:
+    """Write what `TextData` needs to know of the parts whose tokens lie in `folder`."""
+    (folder / _SIZES).write_text(json.dumps({name: size._asdict() for name, size in sizes.items()}), "utf-8")
+
+
+def tokens_file(folder: Path, part: str) -> Path:
+    """The file of a part's tokens."""
+    return folder / f"{part}.tokens"
+
+
 class TextData:
     """The tokens of one part of the text, read from disk window by window.
 
@@ -64,10 +78,10 @@ class TextData:
     """
 
     def __init__(self, folder: Path, part: str) -> None:
-        sizes = json.loads((folder / _SIZES).read_text(encoding="utf-8"))[part]
-        self.characters: int = sizes["characters"]
-        self.lengths = np.array([sizes["tokens"]], np.int64)
-        self._tokens = np.memmap(_path(folder, part), sizes["dtype"], mode="r")
+        size = Size(**json.loads((folder / _SIZES).read_text(encoding="utf-8"))[part])
+        self.characters = size.characters
+        self.lengths = np.array([size.tokens], np.int64)
+        self._tokens = np.memmap(tokens_file(folder, part), size.dtype, mode="r")
 
     def __len__(self) -> int:
         return int(self.lengths[0])
@@ -170,121 +184,3 @@ def collate(examples: Sequence[Example]) -> Batch:
         "begins": torch.tensor([example.begins for example in examples]),
         "characters": torch.tensor([example.characters for example in examples]),
     }
-
-
-def prepare(config: Config, folder: Path) -> None:
-    """Read all files of a configuration and write the codec's assets and the tokens of all parts to `folder`.
-
-    Raises:
-        InputError: whatever is wrong in a file, or a text that is too short.
-    """
-    parts = _parts(config)
-    codec = learn(config.level, parts["train"].pieces(), config.vocabulary_size, config.min_frequency)
-    for name, text in codec.assets().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    write(folder, codec, parts, least=max(2, config.processes * config.nodes))
-
-
-class Part:
-    """A part of a text: from one character to another of some files that are read one after the other.
-
-    Args:
-        files: to read.
-        start, stop: the characters; None for the end.
-        at_spaces: move both on to behind the next white space.
-    """
-
-    def __init__(
-        self, files: Sequence[Path], start: int = 0, stop: int | None = None, at_spaces: bool = False
-    ) -> None:
-        self.files = files
-        self._edges = (start, math.inf if stop is None else stop)
-        self._at_spaces = at_spaces
-
-    def pieces(self) -> Iterator[str]:
-        """The text in pieces."""
-        position = 0
-        text = _read(self.files)
-        for piece in whole_words(text) if self._at_spaces else text:
-            first, last = (self._cut(piece, edge - position) for edge in self._edges)
-            if first < last:
-                yield piece[first:last]
-            position += len(piece)
-
-    def _cut(self, piece: str, place: float) -> int:
-        if place <= 0 or place >= len(piece):
-            return 0 if place <= 0 else len(piece)
-        if not self._at_spaces:
-            return int(place)
-        space = re.compile(r"\s").search(piece, int(place))
-        return space.end() if space else len(piece)
-
-
-def _parts(config: Config) -> dict[str, Part]:
-    files = find_files(config.data)
-    held = config.test_fraction + (0 if config.dev else config.dev_fraction)
-    spaces = config.level in ("word", "bpe")
-    total = sum(map(len, _read(files))) if held else 0
-    learnt, tested = int(total * (1 - held)), int(total * (1 - config.test_fraction))
-    parts = {"train": Part(files, 0, learnt if held else None, spaces)}
-    if config.dev:
-        parts["dev"] = Part(find_files([config.dev]))
-    else:
-        parts["dev"] = Part(files, learnt, tested if config.test_fraction else None, spaces)
-    if config.test:
-        parts["test"] = Part(find_files([config.test]))
-    elif config.test_fraction:
-        parts["test"] = Part(files, tested, None, spaces)
-    return parts
-
-
-def _read(files: Iterable[Path]) -> Iterator[str]:
-    for file in files:
-        yield from read_text(file)
-
-
-def write(folder: Path, codec: Codec, parts: dict[str, Part], least: int = 1) -> None:
-    """Encode texts into the files of `TextData`.
-
-    Args:
-        folder: of the files.
-        codec: text to tokens.
-        parts: name -> text.
-        least: tokens that each must have.
-
-    Raises:
-        InputError: whatever is wrong in a file, or a text that is too short.
-    """
-    dtype = "uint16" if len(codec) <= 1 << 16 else "uint32"
-    sizes: dict[str, dict[str, Any]] = {}
-    for name, part in parts.items():
-        count = _Count(part.pieces())
-        tokens = 0
-        with _path(folder, name).open("wb") as file:
-            for ids in codec.encode_stream(count):
-                file.write(ids.astype(dtype).tobytes())
-                tokens += len(ids)
-        if tokens < least:
-            names = ", ".join(map(str, part.files))
-            raise InputError(
-                f"{names}: the {name} text is too short, expected at least {least} tokens, got {tokens}"
-            )
-        sizes[name] = {"tokens": tokens, "characters": count.characters, "dtype": dtype}
-    (folder / _SIZES).write_text(json.dumps(sizes), encoding="utf-8")
-
-
-class _Count:
-    """Pieces of text, whose characters are counted as they pass."""
-
-    def __init__(self, pieces: Iterable[str]) -> None:
-        self._pieces = pieces
-        self.characters = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for piece in self._pieces:
-            self.characters += len(piece)
-            yield piece
-
-
-def _path(folder: Path, part: str) -> Path:
-    return folder / f"{part}.tokens"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from penstock.tasks.lm import codec, data
+from penstock.tasks.lm import codec, corpus, data
 from penstock.tasks.lm.config import Config
 from penstock.tasks.lm.data import Example, StreamSampler, TextData, measuring_rows, training_rows
 from penstock.tasks.lm.metrics import LmMetric
@@ -24,7 +24,7 @@ class LmJob(Job):
 
     @classmethod
     def prepare(cls, config: Config, folder: Path) -> None:
-        data.prepare(config, folder)
+        corpus.prepare(config, folder)
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config = config

@@ -6,7 +6,8 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from penstock.tasks.lm.model import Outputs, total_nats
+from penstock.tasks.lm.data import IGNORED
+from penstock.tasks.lm.model import Outputs
 from penstock.training.job import Batch
 
 
@@ -25,8 +26,8 @@ class LmMetric(torchmetrics.Metric):
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Add a batch."""
-        self.nats += total_nats(outputs.logits, batch["targets"])
-        self.tokens += (batch["targets"] >= 0).sum()
+        self.nats += outputs.nats.sum(dtype=torch.float64)
+        self.tokens += (batch["targets"] != IGNORED).sum()
         self.characters += batch["characters"].double().sum()
 
     def compute(self) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 Regularized as Merity et al. (2018, "Regularizing and Optimizing LSTM Language Models") have it. Locked
 dropout drops the same activations at every step (Gal & Ghahramani 2016).
 
-Dimensions: B batch, T time, V tokens, R output of the last layer.
+Dimensions: B batch, T time, D embedding, V tokens, R output of the last layer.
 """
 
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent
 from penstock.tasks.lm.config import Config
 from penstock.tasks.lm.data import IGNORED
+from penstock.tasks.lm.output import AdaptiveOutput, FullOutput
 from penstock.training.job import Batch, TaskModel
 
 States = list[Any]
@@ -25,7 +26,7 @@ States = list[Any]
 class Outputs(NamedTuple):
     """What the model says of a batch."""
 
-    logits: Tensor  # (B, T, V)
+    nats: Tensor  # (B, T), the negative log-likelihood of each target; 0 where there is none
     last: Tensor  # (B, T, R), outputs of the last layer
     dropped: Tensor  # the same after dropout
 
@@ -34,7 +35,7 @@ class LanguageModel(TaskModel):
     """Embedding, recurrent layers each of its own, scores of all tokens.
 
     Args:
-        config: sizes, cell, dropouts, penalties, whether to tie.
+        config: sizes, cell, dropouts, penalties, cut-offs of the output or whether to tie it.
         tokens: V.
     """
 
@@ -49,26 +50,38 @@ class LanguageModel(TaskModel):
             initialize_recurrent(layer)
             self.add_module(f"recurrent{number + 1}", layer)
             size = output_size(options)
-        self.output = Output(size, tokens, config.tie)
+        if config.adaptive_softmax:
+            self.output = AdaptiveOutput(size, tokens, config.adaptive_softmax)
+        else:
+            self.output = FullOutput(size, tokens, config.tie)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self._carried: States | None = None
 
     def forward(self, batch: Batch) -> Outputs:
-        """Scores of the tokens of a window, from the states that the last window left."""
-        outputs, states = self.run(batch["inputs"], self._states(batch["begins"]))
+        """How likely the targets of a window are, from the states that the last window left."""
+        last, states = self.run(batch["inputs"], self._states(batch["begins"]))
         self._carried = [_each(torch.Tensor.detach, state) for state in states]
-        return outputs
+        dropped = locked_dropout(last, self.config.dropout, self.training)
+        return Outputs(self.nats(dropped, batch["targets"]), last, dropped)
 
-    def run(self, inputs: Tensor, states: States) -> tuple[Outputs, States]:
-        """Outputs for `inputs` (B, T) from given states, and the states afterwards."""
-        config = self.config
-        x = locked_dropout(self._embedded(inputs), config.input_dropout, self.training)
-        last, finals = x, []
+    def run(self, inputs: Tensor, states: States) -> tuple[Tensor, States]:
+        """Outputs of the last layer (B, T, R) for `inputs` (B, T) from given states, and the states then."""
+        x = locked_dropout(self._embedded(inputs), self.config.input_dropout, self.training)
+        finals = []
         for number, state in enumerate(states, start=1):
-            last, final = self._run_layer(self.get_submodule(f"recurrent{number}"), x, state)
+            if number > 1:
+                x = locked_dropout(x, self.config.dropout, self.training)
+            x, final = self._run_layer(self.get_submodule(f"recurrent{number}"), x, state)
             finals.append(final)
-            x = locked_dropout(last, config.dropout, self.training)
-        return Outputs(self.output(x, self.embedding.weight), last, x), finals
+        return x, finals
+
+    def nats(self, x: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood of targets (B, T) after outputs x (B, T, R); 0 for `IGNORED` ones."""
+        return self.output(x, targets, self.embedding.weight)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Log probabilities of the next token, (B, V), up to a number a row, after outputs x (B, R)."""
+        return self.output.scores(x, self.embedding.weight)
 
     def beginning(self) -> States:
         """The states before any token."""
@@ -76,7 +89,7 @@ class LanguageModel(TaskModel):
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Nats per token, in training with the penalties."""
-        nats = total_nats(outputs.logits, batch["targets"]) / self.weight(batch).clamp(min=1)
+        nats = outputs.nats.sum() / self.weight(batch).clamp(min=1)
         config = self.config
         if not self.training:
             return nats
@@ -123,24 +136,6 @@ class LanguageModel(TaskModel):
             return layer(x, state)
         weights = {"weight_hh_l0": F.dropout(layer.get_parameter("weight_hh_l0"), share)}
         return functional_call(layer, weights, (x, state))
-
-
-class Output(nn.Module):
-    """Scores of the V tokens, by a matrix of its own or, if `tied`, by that of the embedding."""
-
-    def __init__(self, size: int, tokens: int, tied: bool) -> None:
-        super().__init__()
-        self.weight = None if tied else nn.Parameter(torch.empty(tokens, size).uniform_(-0.1, 0.1))
-        self.bias = nn.Parameter(torch.zeros(tokens))
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """From (B, T, R) to (B, T, V)."""
-        return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
-
-
-def total_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """The negative log-likelihood of targets (B, T) under logits (B, T, V), summed."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def locked_dropout(x: Tensor, share: float, training: bool) -> Tensor:

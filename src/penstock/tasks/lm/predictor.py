@@ -3,21 +3,22 @@
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from penstock.data.lines import find_files, read_lines, read_text
+from penstock.data.lines import read_lines
 from penstock.data.vocabulary import PAD_ID
 from penstock.errors import InputError
-from penstock.tasks.lm import codec, data
+from penstock.tasks.lm import codec, corpus, data
+from penstock.tasks.lm.adapting import adapting
 from penstock.tasks.lm.config import Config, EvaluateOptions, GenerationOptions, PredictOptions
+from penstock.tasks.lm.corpus import Text
 from penstock.tasks.lm.data import StreamSampler, TextData
 from penstock.tasks.lm.generation import Writer, chance, choose
 from penstock.tasks.lm.metrics import LmMetric
@@ -75,13 +76,12 @@ class Predictor:
 
     def score(self, text: str) -> list[tuple[str, float]]:
         """The tokens of a text, each with its log probability (nats) after all before it."""
-        return list(self._scores(io.StringIO(text, newline="\n")))
+        return list(self._scores(_pieces(text)))
 
     def stream(self, options: PredictOptions) -> Iterator[str]:
         """What `penstock predict` writes: a text as it is made, or JSON objects, one a line."""
         if options.score:
-            pieces = (piece for file in find_files([options.score]) for piece in read_text(file))
-            for token, value in self._scores(pieces):
+            for token, value in self._scores(self._text(options.score, options.text)):
                 yield _json({"token": token, "log_probability": round(value, 6)})
         elif options.prompt is not None:
             yield Part(options.prompt)
@@ -94,17 +94,33 @@ class Predictor:
         """Measure on a text; see `penstock.tasks.lm.evaluate`."""
         with TemporaryDirectory(prefix="penstock-") as name, use_threads(self.threads):
             folder = Path(name)
-            data.write(folder, self._codec, {"data": data.Part(find_files([options.data]))})
-            text = TextData(folder, "data")
-            window = self.config.window
-            rows = data.measuring_rows(len(text), window, self.batch_tokens)
-            loader = DataLoader(
-                text,  # pyright: ignore[reportArgumentType]  (any object with length and items will do)
-                batch_sampler=StreamSampler(len(text), rows, window, shuffle=False),  # pyright: ignore[reportArgumentType]
-                collate_fn=data.collate,
-            )
-            figures = measure(self.model, LmMetric(), loader, self.device)
+            source = self._text(options.data, options.text)
+            size = corpus.encode(folder, "data", self._codec, source)
+            if not size.tokens:
+                raise InputError(f"{source}: expected text, got none")
+            data.write_sizes(folder, {"data": size})
+            model = adapting(self.model.to(self.device), options)
+            loader = self._loader(TextData(folder, "data"), options)
+            figures = measure(model, LmMetric(), loader, self.device)
         return {"metrics": {name: float(value) for name, value in figures.items()}}
+
+    def _loader(self, text: TextData, options: EvaluateOptions) -> DataLoader:
+        """The windows of a text to measure on: of several streams; of one that the model adapts to."""
+        window = options.dynamic_steps if options.dynamic else self.config.window
+        one = options.dynamic or options.cache
+        rows = 1 if one else data.measuring_rows(len(text), window, self.batch_tokens)
+        return DataLoader(
+            text,  # pyright: ignore[reportArgumentType]  (any object with length and items will do)
+            batch_sampler=StreamSampler(len(text), rows, window, shuffle=False),  # pyright: ignore[reportArgumentType]
+            collate_fn=data.collate,
+        )
+
+    def _text(self, path: Path, column: str | None) -> Text:
+        """The text of files; of tables by the column that is named, or that the model was trained on."""
+        text = Text([path], column or self.config.text)
+        if column:
+            text.check_column()
+        return text
 
     @property
     def _rows(self) -> int:
@@ -151,41 +167,44 @@ class Predictor:
             self.model.to(self.device).eval()
             chances = [chance(options.seed, first + number) for number in range(len(prompts))]
             ends = [self._end_of(prompt) for prompt in prompts]
-            logits, states = torch.cat([end[0] for end in ends]), joined([end[1] for end in ends])
+            last, states = torch.cat([end[0] for end in ends]), joined([end[1] for end in ends])
             for _ in range(options.length):
-                tokens = choose(logits, options, chances)
+                tokens = choose(self.model.scores(last[:, -1]), options, chances)
                 yield tokens
-                outputs, states = self.model.run(torch.tensor(tokens, device=self.device)[:, None], states)
-                logits = outputs.logits[:, -1]
+                last, states = self.model.run(torch.tensor(tokens, device=self.device)[:, None], states)
 
     def _end_of(self, prompt: str) -> tuple[Tensor, States]:
-        """The scores (1, V) of what follows a beginning, and the states there."""
-        ids = self._ids(io.StringIO(prompt, newline="\n"))
-        *_, (logits, states) = self._run(np.concatenate([[PAD_ID], ids]))
-        return logits[-1:], states
+        """The output (1, 1, R) of the last layer at the end of a beginning, and the states there."""
+        *_, (last, states) = self._run(self._tokens(_pieces(prompt)))
+        return last[:, -1:], states
 
     @torch.no_grad()
     def _scores(self, pieces: Iterable[str]) -> Iterator[tuple[str, float]]:
+        """The tokens of a text in pieces and their log probabilities, window by window."""
         with use_threads(self.threads):
             self.model.to(self.device).eval()
-            ids = self._ids(pieces)
-            targets = iter(ids.tolist())
-            for logits, _ in self._run(np.concatenate([[PAD_ID], ids[:-1]])[: len(ids)]):
-                for row in logits.double().log_softmax(dim=1).cpu():
-                    token = next(targets)
-                    yield self._codec.name(token), float(row[token])
+            before, tokens = tee(self._tokens(pieces))
+            for last, _ in self._run(before):
+                window = list(islice(tokens, last.shape[1]))
+                targets = torch.tensor([window], dtype=torch.int64, device=self.device)
+                nats = self.model.nats(last[:, : len(window)], targets)[0]
+                yield from zip(map(self._codec.name, window), (-nats).tolist(), strict=True)
 
-    def _run(self, inputs: NDArray[np.int64]) -> Iterator[tuple[Tensor, States]]:
-        """Scores (T, V) for tokens, and the states afterwards, window by window."""
+    def _run(self, tokens: Iterable[int]) -> Iterator[tuple[Tensor, States]]:
+        """Outputs (1, T, R) of the last layer before the first token and after each, and the states then."""
         states = self.model.beginning()
-        for window in np.split(inputs, range(self.config.window, len(inputs), self.config.window)):
-            if len(window):
-                outputs, states = self.model.run(torch.from_numpy(window).to(self.device)[None], states)
-                yield outputs.logits[0], states
+        for window in chunks(chain([PAD_ID], tokens), self.config.window):
+            last, states = self.model.run(torch.tensor([window], device=self.device), states)
+            yield last, states
 
-    def _ids(self, pieces: Iterable[str]) -> NDArray[np.int64]:
-        """The tokens of a text in pieces, int64 (N,)."""
-        return np.concatenate([np.zeros(0, np.int64), *self._codec.encode_stream(pieces)]).astype(np.int64)
+    def _tokens(self, pieces: Iterable[str]) -> Iterator[int]:
+        """The tokens of a text in pieces, as they are asked for."""
+        return chain.from_iterable(ids.tolist() for ids in self._codec.encode_stream(pieces))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in pieces as a file is read."""
+    return io.StringIO(text, newline="\n")
 
 
 def _json(answer: dict[str, Any]) -> str:
