@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from penstock import tasks
 from penstock.cli import main
 from penstock.cli.options import flag
+from penstock.search.options import SearchOptions
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -21,7 +22,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 # What is trained here is trained for a moment: that a command works is the question, not how well it learns.
-BRIEFLY = ["--epochs", "1", "--hidden-size", "4", "--threads", "1"]
+BRIEFLY = ["--epochs", "1", "--threads", "1"]
 
 
 def relative(path: Path) -> str:
@@ -47,11 +48,18 @@ def test_both_readmes_show_the_same_code() -> None:
 # Every command, also those that take too long to run
 
 
+def combined(*options: type[BaseModel]) -> type[BaseModel]:
+    """One class with the fields of several."""
+    return type("Combined", options, {})
+
+
 def option_classes(words: list[str]) -> list[type[BaseModel]]:
     """The options that a documented command may have; of predict and evaluate, those of any task."""
     match words:
         case ["penstock", "train", task, *_] if task in tasks.TASKS:
             return [tasks.get_config(task).Config]
+        case ["penstock", "search", task, *_] if task in tasks.TASKS:
+            return [combined(tasks.get_config(task).Config, SearchOptions)]
         case ["penstock", "evaluate", *_]:
             return [tasks.get_config(task).EvaluateOptions for task in tasks.TASKS]
         case ["penstock", "predict", *_]:
@@ -62,7 +70,7 @@ def option_classes(words: list[str]) -> list[type[BaseModel]]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_commands_exist(document: Path) -> None:
     for words in commands(document):
-        used = {word for word in words if word.startswith("--")} - {"--config"}
+        used = {word for word in words if word.startswith("--")} - {"--config", "--search"}
         known = [
             {flag(name, field) for name, field in options.model_fields.items()}
             for options in option_classes(words)
@@ -118,6 +126,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     days = [f"{shop},{k},{k % 7}\n" for shop in "ab" for k in range(100)]
     Path("sales.csv").write_text("shop,day,sold\n" + "".join(days), "utf-8")
     Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
+    Path("space.yaml").write_text(blocks(ROOT / "docs/search.md", "yaml")[0], "utf-8")
     return tmp_path
 
 
@@ -133,7 +142,9 @@ def follow(words: list[str]) -> None:
     """Run one command, a new training only briefly and in place of what the same output held."""
     if words[1] == "train" and "--resume" not in words:
         shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
-        words = [*words, *BRIEFLY]
+        words = [*words, *BRIEFLY, "--hidden-size", "4"]
+    if words[1] == "search":
+        words = [*words, *BRIEFLY, "--trials", "1"]
     assert main(words[1:]) == 0, shlex.join(words)
 
 
@@ -150,7 +161,8 @@ def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/classify.md", "docs/tag.md", "docs/lm.md", "docs/forecast.md"]
+    "name",
+    ["README.md", *(f"docs/{page}.md" for page in ("classify", "tag", "lm", "forecast", "search"))],
 )
 @pytest.mark.usefixtures("desk")
 def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

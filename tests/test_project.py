@@ -32,6 +32,7 @@ def project() -> dict[str, Any]:
         "import penstock",
         "from penstock.cli import main; main(['--help'])",
         "import penstock.training.config",
+        "import penstock.search, penstock.search.options, penstock.search.space",
         *(f"import penstock.tasks.{task}.config" for task in tasks.TASKS),
     ],
 )
@@ -48,7 +49,8 @@ def test_imports_go_one_way() -> None:
 
 
 def test_every_import_is_a_declared_dependency(project: dict[str, Any]) -> None:
-    lines = project["dependencies"] + project["optional-dependencies"]["train"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["train"] + extras["search"]
     names = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in lines}
     declared = names | {"yaml", "pydantic_core"}  # pyyaml's name as a module, and pydantic's other half
     imported = set()

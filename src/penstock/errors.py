@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend: a file, a line, an argument."""
+"""Exceptions for what a user can mend: a file, a line, an argument."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The command line prints the sentence and exits with code 2; every other exception is a bug of ours and
     keeps its traceback.
     """
+
+
+class DivergedError(InputError):
+    """The loss of a training, or its gradient, is no longer a finite number."""

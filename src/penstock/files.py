@@ -78,11 +78,16 @@ def atomic_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         _refuse_existing(path, overwrite)
     except InputError as error:
         raise InputError(f"{error}; what was written is kept in {partial}") from None
+    replace_folder(partial, path)
+
+
+def replace_folder(source: Path, path: Path) -> None:
+    """Rename the folder `source` to `path`; a folder that was there is deleted after that."""
     old = _sibling(path, "old") if path.exists() else None
     if old is not None:
         os.rename(path, old)
     try:
-        os.rename(partial, path)
+        os.rename(source, path)
     except OSError:
         if old is not None:
             os.rename(old, path)

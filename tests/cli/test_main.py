@@ -44,13 +44,20 @@ def test_answers_at_once(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train"], ["train", "classify", "--help"], ["predict", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["train"],
+        ["train", "classify", "--help"],
+        ["search", "classify", "--help"],
+        ["predict", "--help"],
+    ],
 )
 def test_help_imports_no_torch(words: list[str]) -> None:
     code = (
         "import sys\nfrom penstock.cli import main\n"
         f"try: main({words!r})\nexcept SystemExit: pass\n"
-        "print([name for name in ('torch', 'lightning') if name in sys.modules], file=sys.stderr)"
+        "print([name for name in ('torch', 'lightning', 'optuna') if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
@@ -65,7 +72,7 @@ def test_train_lists_the_tasks(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_words_are_said(fails: Fails) -> None:
     assert (
         fails("trian")
-        == "unknown verb 'trian', expected one of train, evaluate, predict; see penstock --help"
+        == "unknown verb 'trian', expected one of train, search, evaluate, predict; see penstock --help"
     )
     assert fails("train", "clasify").startswith("unknown task 'clasify', expected one of classify, ")
     assert fails("predict", "--input", "x").startswith("the folder of the model comes first, got --input")

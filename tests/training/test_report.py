@@ -24,6 +24,7 @@ def report(**changes: object) -> Report:
     values = {
         "output": Path("runs/a very long name of a folder that must not be broken into several lines/model"),
         "metrics": {"dev": {"loss": 0.25, "macro_f1": 0.5}, "test": {"loss": 0.3, "macro_f1": 0.4321}},
+        "monitor": "macro_f1",
         "parameters": 1234567,
         "epochs": 7,
         "best_epoch": 5,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from penstock.errors import InputError
 from penstock.training import fit
+from penstock.training.observer import Observer
 from penstock.training.saved import read_model
 from tests.training.toy import ToyJob, ToyMetric, ToyModel, toy_config, troubled
 
@@ -388,3 +389,31 @@ def test_threads_are_put_back(tmp_path: Path) -> None:
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
     assert "LOCAL_RANK" not in os.environ
+
+
+def test_an_observer_hears_of_every_epoch_and_nothing_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[tuple[int, str, float]] = []
+    observer = Observer(quiet=True, test=False, epoch_ended=lambda *epoch: heard.append(epoch))
+    report = fit(ToyJob, toy_config(tmp_path / "model", epochs=2), observer)
+    assert [epoch for epoch, *_ in heard] == [1, 2]
+    assert {name for _, name, _ in heard} == {report.monitor} == {"accuracy"}
+    assert heard[report.best_epoch - 1][2] == report.metrics["dev"]["accuracy"]
+    assert list(report.metrics) == ["dev"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_an_observer_raises_ends_the_run_which_can_go_on(
+    trained: tuple[Path, Any], tmp_path: Path
+) -> None:
+    def enough(epoch: int, name: str, figure: float) -> None:
+        if epoch == 2:
+            raise ZeroDivisionError
+
+    output = tmp_path / "model"
+    with pytest.raises(ZeroDivisionError):
+        fit(ToyJob, toy_config(output, average=0.9), Observer(epoch_ended=enough))
+    assert not output.exists()
+    fit(ToyJob, toy_config(output, average=0.9, resume=True))
+    assert (output / "model.safetensors").read_bytes() == (trained[0] / "model.safetensors").read_bytes()

@@ -11,6 +11,7 @@ __all__ = ["main"]
 
 VERBS = {
     "train": "train a model on your own file",
+    "search": "train with many settings, and keep the best model",
     "evaluate": "measure a trained model on a file with the right answers",
     "predict": "let a trained model label texts, a file or standard input",
 }

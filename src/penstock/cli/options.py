@@ -8,6 +8,7 @@ import argparse
 import difflib
 import inspect
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -52,22 +53,34 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=30, width=100)
 
 
-def add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
-    """Add a flag (or a positional argument) to `parser` for every field of `model`."""
+def add_options(
+    parser: argparse.ArgumentParser, model: type[BaseModel], otherwise: Mapping[str, str | None] | None = None
+) -> None:
+    """Add a flag (or a positional argument) to `parser` for every field of `model`.
+
+    Args:
+        parser: gets a group for every class that declares fields.
+        model: the class, or one that inherits from it.
+        otherwise: field -> its description where the field's own does not hold; None leaves the field out.
+    """
+    otherwise = otherwise or {}
     groups: dict[type, Any] = {}
     for name, field in model.model_fields.items():
+        description = otherwise.get(name, field.description)
+        if description is None:
+            continue
         owner = next(base for base in reversed(model.__mro__) if name in inspect.get_annotations(base))
         if owner not in groups:
             groups[owner] = parser.add_argument_group(
                 (owner.__doc__ or name).strip().split("\n")[0].rstrip(".").lower()
             )
-        _add_option(groups[owner], name, field)
+        _add_option(groups[owner], name, field, description)
 
 
-def _add_option(group: Any, name: str, field: FieldInfo) -> None:
+def _add_option(group: Any, name: str, field: FieldInfo, description: str) -> None:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     kind, many = _kind(field)
-    shared = {"default": argparse.SUPPRESS, "help": _help(field)}
+    shared = {"default": argparse.SUPPRESS, "help": _help(field, description)}
     if metavar := extra.get("positional"):
         group.add_argument(name, nargs="*" if many else "?", metavar=metavar, **shared)
     elif kind is bool:
@@ -97,8 +110,8 @@ def _metavar(kind: Any, many: bool) -> str:
     return f"{name},{name},..." if many else name
 
 
-def _help(field: FieldInfo) -> str:
-    text = (field.description or "").replace("%", "%%")
+def _help(field: FieldInfo, description: str) -> str:
+    text = description.replace("%", "%%")
     if field.default in (None, PydanticUndefined, [], False):
         return text
     default = {True: "on", False: "off"}[field.default] if isinstance(field.default, bool) else field.default

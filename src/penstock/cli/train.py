@@ -25,11 +25,7 @@ def run(arguments: list[str]) -> int:
         print(HELP.format(tasks=table(tasks.TASKS)), end="")
         return 0
     task, *rest = arguments
-    if task not in tasks.TASKS:
-        raise InputError(
-            f"unknown task {task!r}, expected one of {', '.join(tasks.TASKS)}; see penstock train --help"
-        )
-
+    check_task(task, "train")
     model = tasks.get_config(task).Config
     prog = f"penstock train {task}"
     parser = Parser(prog=prog, usage=f"{prog} DATA --output DIR [options]", description=tasks.TASKS[task])
@@ -39,6 +35,14 @@ def run(arguments: list[str]) -> int:
     file = flags.pop("config") or _stored_config(flags)
     report = tasks.get(task).train(resolve(model, flags, file))
     return report.exit_code
+
+
+def check_task(task: str, verb: str) -> None:
+    """Raise InputError if there is no such task."""
+    if task not in tasks.TASKS:
+        raise InputError(
+            f"unknown task {task!r}, expected one of {', '.join(tasks.TASKS)}; see penstock {verb} --help"
+        )
 
 
 def _stored_config(flags: dict) -> Path | None:

@@ -4,7 +4,8 @@
 `load(folder) -> Predictor`, and imports torch only inside them. `penstock.tasks.<task>.config` holds three
 pydantic classes, free of torch: `Config` (train), `EvaluateOptions` and `PredictOptions`; each becomes the
 flags of its verb. The rest of a task: `data.py` (files -> encoded examples), `model.py`, `metrics.py`,
-`job.py` (its `penstock.training.job.Job`; `train(config)` is `fit(ThatJob, config)`) and `predictor.py`.
+`job.py` (its `penstock.training.job.Job`, called `ClassifyJob` and so on; `train(config)` is
+`fit(ThatJob, config)`) and `predictor.py`.
 
 `Predictor.predict(inputs) -> list[dict]` is for Python; `Predictor.stream(options) -> Iterator[str]` yields
 the lines that `penstock predict` writes (or parts of them, `penstock.tasks.streams.Part`), in input order,
@@ -15,8 +16,12 @@ labels in the order of "labels", and "references" (name of a simpler method -> i
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["TASKS", "get", "get_config"]
+if TYPE_CHECKING:
+    from penstock.training.job import Job
+
+__all__ = ["TASKS", "get", "get_config", "get_job"]
 
 TASKS = {
     "classify": "one label for a text or for a series of numbers",
@@ -34,3 +39,9 @@ def get(task: str) -> ModuleType:
 def get_config(task: str) -> ModuleType:
     """The module with the option classes of `task`, which imports no torch."""
     return importlib.import_module(f"penstock.tasks.{task}.config")
+
+
+def get_job(task: str) -> "type[Job]":
+    """What `penstock.training.fit` trains for `task`; imports torch."""
+    module = importlib.import_module(f"penstock.tasks.{task}.job")
+    return getattr(module, f"{task.capitalize()}Job")

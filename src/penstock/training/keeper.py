@@ -16,6 +16,7 @@ from penstock.files import atomic_write
 from penstock.training.averaging import not_monotone
 from penstock.training.config import TrainingOptions
 from penstock.training.learner import Learner
+from penstock.training.observer import Observer
 from penstock.training.workspace import Workspace
 
 _LOG_EVERY = 20  # steps between two points in TensorBoard
@@ -53,11 +54,13 @@ class Keeper(pl.Callback):
         config: TrainingOptions,
         fingerprint: str = "",
         lower_is_better: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         self.workspace = workspace
         self.fingerprint = fingerprint
         self.monitor = f"dev_{monitor}"
         self._sign = -1 if lower_is_better else 1
+        self._observer = observer or Observer()
         self.config = config
         self.history: list[dict[str, float]] = []
         self.averaging: dict[str, float] | None = None
@@ -199,6 +202,10 @@ class Keeper(pl.Callback):
         self._log_epoch()
         self._position = {"epoch": trainer.current_epoch + 1, "batch": 0}
         self._save(trainer, best=improved)
+        if trainer.is_global_zero:
+            entry = self.history[-1]
+            name = self.monitor.removeprefix("dev_")
+            self._observer.epoch_ended(int(entry["epoch"]), name, entry[self.monitor])
         (self.interrupted,) = _any_process(trainer, self._stop.is_set())
         trainer.should_stop = self.interrupted or self._patience_is_over()
 

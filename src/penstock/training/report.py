@@ -20,6 +20,7 @@ class Report:
         output: the folder of the saved model.
         metrics: "dev" and, if there was test data, "test" -> name -> figure; empty if no epoch ended. Simpler
             methods that the task measures on the test data follow by their names.
+        monitor: name of the dev figure that decided which epoch was best.
         parameters: numbers that were trained.
         epochs: how many ended.
         best_epoch: the one whose weights were saved, from 1; 0 if none ended.
@@ -29,6 +30,7 @@ class Report:
 
     output: Path
     metrics: dict[str, dict[str, float]]
+    monitor: str
     parameters: int
     epochs: int
     best_epoch: int

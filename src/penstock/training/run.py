@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from penstock.errors import InputError
+from penstock.errors import DivergedError, InputError
 from penstock.files import atomic_write
 from penstock.training import averaging, curves, launch, layers
 from penstock.training.config import TrainingOptions
@@ -26,6 +26,7 @@ from penstock.training.keeper import Diverged, Interrupted, Keeper
 from penstock.training.learner import Learner
 from penstock.training.loading import measuring_loader, training_loader
 from penstock.training.measure import measure
+from penstock.training.observer import Observer
 from penstock.training.progress import ProgressBar
 from penstock.training.quiet import quiet_lightning
 from penstock.training.report import Report, make_console, model_card, show_layers, show_report
@@ -33,7 +34,7 @@ from penstock.training.saved import save_model
 from penstock.training.workspace import Workspace, to_dict, to_yaml
 
 
-def fit(job_class: type[Job], config: Any) -> Report:
+def fit(job_class: type[Job], config: Any, observer: Observer | None = None) -> Report:
     """Train a job by its configuration and save the model in `config.output`.
 
     Shows its progress on standard output. Ctrl-C (or a termination signal) saves the best model so far.
@@ -41,56 +42,68 @@ def fit(job_class: type[Job], config: Any) -> Report:
     Args:
         job_class: what to train.
         config: its validated configuration.
+        observer: looks on, in the first process; None for what `penstock train` shows and measures.
 
     Raises:
-        InputError: whatever is wrong with the user's files or options, and a loss that is no longer finite.
+        InputError: whatever is wrong with the user's files or options.
+        DivergedError: an InputError too; the loss is no longer finite.
     """
     choose_device(config.device)
     with use_threads(config.threads or _default_threads(config)):
         if launch.global_rank(config) == 0:
-            return _lead(job_class, config)
+            return _lead(job_class, config, observer or Observer())
         return _follow(job_class, config)
 
 
-def _lead(job_class: type[Job], config: Any) -> Report:
+def _lead(job_class: type[Job], config: Any, observer: Observer) -> Report:
     """The process that writes: prepares the data, starts the others, saves the model."""
     workspace = Workspace(config.output)
     with workspace.claim(config):
-        return _prepared(job_class, config, workspace.data, make_console())
+        return _prepared(job_class, config, workspace.data, observer)
 
 
 def _follow(job_class: type[Job], config: Any) -> Report:
     """A process that only computes, on data it was given, or has prepared as the first on its machine."""
-    quiet = Console(quiet=True)
+    quiet = Observer(quiet=True)
     if folder := launch.prepared_data():
         return _Run(job_class, config, folder, quiet).train()
     with TemporaryDirectory(prefix="penstock-") as name:
         return _prepared(job_class, config, Path(name), quiet)
 
 
-def _prepared(job_class: type[Job], config: Any, folder: Path, console: Console) -> Report:
-    with console.status("reading the data"):
+def _prepared(job_class: type[Job], config: Any, folder: Path, observer: Observer) -> Report:
+    with _console(observer).status("reading the data"):
         job_class.prepare(config, folder)
     config_file = folder / "config.yaml"
     config_file.write_text(to_yaml(config), encoding="utf-8")
     with launch.other_processes(config, job_class.task, config_file, folder):
-        return _Run(job_class, config, folder, console).train()
+        return _Run(job_class, config, folder, observer).train()
+
+
+def _console(observer: Observer) -> Console:
+    return Console(quiet=True) if observer.quiet else make_console()
 
 
 class _Run:
     """One process's part in a training run."""
 
-    def __init__(self, job_class: type[Job], config: Any, data: Path, console: Console) -> None:
+    def __init__(self, job_class: type[Job], config: Any, data: Path, observer: Observer) -> None:
         self.started = time.monotonic()
         self.config: TrainingOptions = config
-        self.console = console
+        self.observer = observer
+        self.console = _console(observer)
         self.workspace = Workspace(config.output)
         self.rank = launch.global_rank(config)
         self.world_size = config.processes * config.nodes
         torch.manual_seed(config.seed)
         self.job = job_class(config, data)
         self.keeper = Keeper(
-            self.workspace, self.job.monitor, config, _fingerprint(self.job), self.job.lower_is_better
+            self.workspace,
+            self.job.monitor,
+            config,
+            _fingerprint(self.job),
+            self.job.lower_is_better,
+            observer,
         )
 
     def train(self) -> Report:
@@ -162,7 +175,7 @@ class _Run:
         except Diverged as error:
             if self.rank:
                 raise SystemExit(1) from None  # the first process says what is to be said
-            raise InputError(self._diverged(trainer, error)) from None
+            raise DivergedError(self._diverged(trainer, error)) from None
         except SystemExit:  # Lightning's answer to a second Ctrl-C; it leaves further ones ignored
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
@@ -188,14 +201,16 @@ class _Run:
             self.job.model.load_state_dict(
                 {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
             )
-            if self.job.test_data is not None and not self.keeper.interrupted:
-                loader = measuring_loader(self.job, self.job.test_data)
+            test = self.job.test_data if self.observer.test and not self.keeper.interrupted else None
+            if test is not None:
+                loader = measuring_loader(self.job, test)
                 figures = measure(self.job.model, self.job.metric(), loader, device)
                 metrics["test"] = {name: float(value) for name, value in figures.items()}
                 metrics |= self.job.references()
         report = Report(
             output=self.config.output,
             metrics=metrics,
+            monitor=self.job.monitor,
             parameters=layers.count(self.job.model),
             epochs=len(self.keeper.history),
             best_epoch=int(best["epoch"]) if best else 0,

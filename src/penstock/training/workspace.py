@@ -6,8 +6,6 @@ can be resumed. This module imports neither torch nor Lightning.
 """
 
 import contextlib
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ import filelock
 import yaml
 
 from penstock.errors import InputError
-from penstock.files import atomic_write
+from penstock.files import atomic_write, replace_folder
 from penstock.training.config import RUN_ONLY, TrainingOptions
 
 # What may change when a run is resumed, besides paths (a file may have moved; its content is compared).
@@ -74,11 +72,7 @@ class Workspace:
     def publish(self) -> None:
         """Rename the run's folder to OUTPUT; a model that was there is removed only after that."""
         shutil.rmtree(self.data, ignore_errors=True)
-        old = self.output.with_name(f".{self.output.name}.{secrets.token_hex(4)}.old")
-        if self.output.exists():
-            os.rename(self.output, old)
-        os.rename(self.folder, self.output)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(self.folder, self.output)
 
     def _check_output(self, config: TrainingOptions) -> None:
         if self.output.exists() and not self.output.is_dir():
