@@ -125,6 +125,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).write_text("time,hall,attic\n" + "".join(hours), "utf-8")
     days = [f"{shop},{k},{k % 7}\n" for shop in "ab" for k in range(100)]
     Path("sales.csv").write_text("shop,day,sold\n" + "".join(days), "utf-8")
+    heading = "day,shop,sold,promo,price,visitors,kind\n"
+    for name, first in (("shops.csv", 0), ("shops-now.csv", 100)):
+        days = [
+            f"{k},{shop},{k % 7 if k < first + 110 else ''},{'yes' if k % 3 else 'no'},{k % 5},{k % 4},city\n"
+            for shop in "ab"
+            for k in range(first, first + 117)
+        ]
+        Path(name).write_text(heading + "".join(days), "utf-8")
     Path("mood.yaml").write_text(blocks(ROOT / "docs/classify.md", "yaml")[0], "utf-8")
     Path("space.yaml").write_text(blocks(ROOT / "docs/search.md", "yaml")[0], "utf-8")
     return tmp_path

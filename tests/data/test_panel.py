@@ -58,7 +58,7 @@ def test_parquet_with_nulls_and_dates(tmp_path: Path) -> None:
 
 
 def test_a_long_table_of_differing_lengths(tmp_path: Path) -> None:
-    panel = read_panel(write(tmp_path / "long.csv", _LONG), Columns(id="shop", time="day", value="sold"))
+    panel = read_panel(write(tmp_path / "long.csv", _LONG), Columns(id="shop", time="day", target=("sold",)))
     assert shown(panel) == {"x": [1, 2, 3], "y": [5, 6]}
     assert panel.frequency.show(panel.series[1].start) == "2020-02-01"
 
@@ -89,12 +89,12 @@ def test_regularize_fills_and_averages(tmp_path: Path) -> None:
         (
             "date,a\n2020-01-01,1\n2020-01-02,2\n2020-01-02,3\n",
             Columns(),
-            r"t\.csv, line 4: the time stamp '2020-01-02' repeats that of the row before; --regularize",
+            r"t\.csv, line 4: the time stamp 2020-01-02 repeats that of the row before; --regularize",
         ),
         (
             "date,a\n2020-01-01,1\n2020-01-02,2\n2020-01-03,3\n2020-01-05,3\n",
             Columns(),
-            r"line 5: expected the time stamp 2020-01-04, one step after the row before, got '2020-01-05'",
+            r"line 5: expected the time stamp 2020-01-04, one step after the row before, got 2020-01-05",
         ),
         ("date,a\n2020-01-01,1\nsoon,2\n", Columns(), r"line 3: expected a date or a time stamp.*got 'soon'"),
         ("time,a\n1,1\n2,2\n2.5,2\n", Columns(), r"line 4: expected a whole number, got '2\.5'"),
@@ -104,7 +104,7 @@ def test_regularize_fills_and_averages(tmp_path: Path) -> None:
         (_WIDE.replace("b", "a"), Columns(), "the column 'a' appears more than once"),
         (_WIDE, Columns(time="when"), "--time-column: no column 'when'; the columns are 'date', 'a', 'b'"),
         (_WIDE, Columns(id="shop"), "--id-column: no column 'shop'"),
-        (_LONG.replace("\n", ",0\n").replace("sold,0", "sold,x"), Columns("shop", "day"), "--value-column"),
+        (_LONG.replace("\n", ",0\n").replace("sold,0", "sold,x"), Columns("shop", "day"), "--target"),
         ("date,a\n", Columns(), "expected rows, got none"),
         ("date\n2020-01-01\n", Columns(), "expected a column a series beside the time column"),
         ("date,a\n2020-01-01,1\n", Columns(), "expected a series of at least two time stamps, got one"),
@@ -117,5 +117,5 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, columns: Columns, mess
 
 def test_another_kind_of_time_than_the_model_s_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "time,a\n1,1\n2,2\n")
-    with pytest.raises(InputError, match="line 2: expected a date as time stamp, got a whole number: '1'"):
+    with pytest.raises(InputError, match=r"t\.csv: expected dates as time stamps, got whole numbers"):
         read_panel(path, Columns(), _HOURLY)

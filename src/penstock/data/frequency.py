@@ -181,6 +181,6 @@ def calendar_features(frequency: Frequency, stamps: Stamps) -> NDArray[np.float3
     """
     month = (stamps.astype("M8[us]").astype("M8[M]").astype(np.int64) % 12) / 12
     phases = {"hour": stamps % _DAY / _DAY, "weekday": _weekday(stamps) / 7, "month": month}
-    angles = [2 * np.pi * phases[name] for name in frequency.calendar]
+    angles = [(2 * np.pi * phases[name]).astype(np.float32) for name in frequency.calendar]
     waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
-    return np.stack(waves, 1).astype(np.float32) if waves else np.zeros((len(stamps), 0), np.float32)
+    return np.stack(waves, 1) if waves else np.zeros((len(stamps), 0), np.float32)

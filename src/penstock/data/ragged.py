@@ -141,5 +141,9 @@ class RaggedArray:
         index %= len(self)
         return np.array(self._values[self._offsets[index] : self._offsets[index + 1]], self.dtype)
 
+    def view(self, first: int, last: int) -> NDArray[Any]:
+        """Rows `first` to before `last`, one after the other as in the file: read-only, not copied."""
+        return np.asarray(self._values[self._offsets[first] : self._offsets[last]])
+
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         return type(self), (str(self.path),)

@@ -46,3 +46,38 @@ def seasonal(path: Path, steps: int = 500, seed: int = 0) -> Path:
     lines = [f"{stamp},{a:.4f},{b:.4f}" for stamp, (a, b) in rows]
     path.write_text("\n".join(["date,north,south", *lines]) + "\n", encoding="utf-8")
     return path
+
+
+def shops(path: Path, steps: int = 240, coming: int = 0, seed: int = 0, shift: int = 0) -> Path:
+    """A long csv of three shops by the day, whose sales follow promotions, the weather and the kind of shop.
+
+    Columns: day, shop, sold; promo (yes or no) and price, known in advance; visitors, of the past; kind and
+    size of the shop. `coming` rows more tell promo and price of days to come.
+    """
+    draw = np.random.default_rng(seed)
+    lines = ["shop,day,sold,promo,price,visitors,kind,size"]
+    for shop, (kind, size) in {"a": ("city", 10), "b": ("city", 20), "c": ("village", 30)}.items():
+        days = np.datetime64("2021-01-01") + shift + np.arange(steps + coming)
+        promo = draw.random(steps + coming) < 0.3
+        price = draw.uniform(1, 3, steps + coming)
+        visitors = draw.normal(100, 10, steps + coming)
+        before = np.concatenate([[100], visitors[:-1]])
+        sold = size * (5 + 4 * promo - price) + (before - 100) + draw.normal(0, 1, steps + coming)
+        for i in range(steps + coming):
+            known = f"{'yes' if promo[i] else 'no'},{price[i]:.3f}"
+            value, seen = (f"{sold[i]:.3f}", f"{visitors[i]:.2f}") if i < steps else ("", "")
+            lines.append(f"{shop},{days[i]},{value},{known},{seen},{kind},{size}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+SHOPS = {
+    "id_column": "shop",
+    "time_column": "day",
+    "target": ["sold"],
+    "known_columns": ["promo", "price"],
+    "past_columns": ["visitors"],
+    "static_columns": ["kind", "size"],
+    "horizon": 6,
+    "window": 12,
+}

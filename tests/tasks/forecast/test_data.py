@@ -9,11 +9,11 @@ import torch
 
 from penstock.errors import InputError
 from penstock.tasks.forecast.config import Config
+from penstock.tasks.forecast.covariates import fill_forward
 from penstock.tasks.forecast.data import (
     Layout,
     Windows,
     collate,
-    fill_forward,
     open_prepared,
     prepare,
     scale,
@@ -41,7 +41,7 @@ def test_parts_follow_each_other_step_by_step(tmp_path: Path) -> None:
     _, layout, parts = prepared(
         tmp_path, {"a": values, "b": values}, train_steps=10, dev_steps=4, test_steps=3
     )
-    targets = {part: windows.examples.tolist() for part, windows in parts.items()}
+    targets = {part: windows.examples[:].tolist() for part, windows in parts.items()}
     assert targets["train"] == [[s, t] for s in (0, 1) for t in (4, 5, 6, 7, 8)]
     assert targets["dev"] == [[s, t] for s in (0, 1) for t in (10, 11, 12)]
     assert targets["test"] == [[s, t] for s in (0, 1) for t in (14, 15)]
@@ -59,21 +59,21 @@ def test_parts_follow_each_other_step_by_step(tmp_path: Path) -> None:
 def test_fractions_and_last_steps(tmp_path: Path) -> None:
     values = {"a": [float(step % 7) for step in range(100)]}
     ends = {
-        part: (int(windows.examples[0, 1]), int(windows.examples[-1, 1]) + 2)
+        part: (int(windows.examples[0][1]), int(windows.examples[:][-1, 1]) + 2)
         for part, windows in prepared(tmp_path / "1", values)[2].items()
     }
     assert ends == {"train": (4, 70), "dev": (70, 80), "test": (80, 100)}
     parts = prepared(tmp_path / "2", values, dev_steps=10, test_steps=5, stride=3)[2]
-    assert parts["train"].examples[:3, 1].tolist() == [4, 7, 10]
-    assert parts["train"].examples[-1, 1] <= 83
-    assert parts["dev"].examples[:, 1].tolist() == list(range(85, 94))
-    assert parts["test"].examples[:, 1].tolist() == list(range(95, 99))
+    assert parts["train"].examples[:3][:, 1].tolist() == [4, 7, 10]
+    assert parts["train"].examples[:][-1, 1] <= 83
+    assert parts["dev"].examples[:][:, 1].tolist() == list(range(85, 94))
+    assert parts["test"].examples[:][:, 1].tolist() == list(range(95, 99))
 
 
 def test_a_gap_lies_between_window_and_target(tmp_path: Path) -> None:
     values = [float(step) for step in range(40)]
     _, layout, parts = prepared(tmp_path, {"a": values}, gap=3, horizon=1)
-    assert parts["train"].examples[0, 1] == 7
+    assert parts["train"].examples[0][1] == 7
     mean, deviation, _ = layout.scales["a"]
     batch = collate([parts["test"][0]])
     assert (batch["inputs"] * deviation + mean).round().tolist() == [[25, 26, 27, 28]]
@@ -89,7 +89,7 @@ def test_a_short_series_gives_its_last_forecast(tmp_path: Path) -> None:
     prepare(config, tmp_path)
     layout = Layout.from_json((tmp_path / "series.json").read_text(), "series.json")
     parts = open_prepared(config, tmp_path, layout)
-    assert [target for series, target in parts["train"].examples.tolist() if series == 1] == [2]
+    assert [target for series, target in parts["train"].examples[:].tolist() if series == 1] == [2]
     batch = collate([parts["train"][len(parts["train"]) - 1]])
     assert batch["filled"].tolist() == batch["observed"].tolist() == [[0, 0, 0, 0, 0, 0, 1, 1]]
     assert layout.missing
@@ -97,11 +97,11 @@ def test_a_short_series_gives_its_last_forecast(tmp_path: Path) -> None:
 
 def test_target_steps_hold_whole_windows_where_they_can(tmp_path: Path) -> None:
     config = Config.model_validate({"data": "d", "output": "m", "window": 4, "horizon": 2, "gap": 1})
-    assert target_steps(config, 0, 9).tolist() == [5, 6, 7]
-    assert target_steps(config, 6, 9).tolist() == [6, 7]
-    assert target_steps(config, 0, 5).tolist() == [3]
-    assert target_steps(config, 0, 4).tolist() == [2]
-    assert target_steps(config, 0, 3).tolist() == []
+    assert list(target_steps(config, 0, 9)) == [5, 6, 7]
+    assert list(target_steps(config, 6, 9)) == [6, 7]
+    assert list(target_steps(config, 0, 5)) == [3]
+    assert list(target_steps(config, 0, 4)) == [2]
+    assert list(target_steps(config, 0, 3)) == []
 
 
 def test_missing_values_are_filled_and_marked(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_future_does_not_reach_the_forecast(model: Path, table: Path, tmp_pa
     def forecasts(path: Path) -> np.ndarray:
         loaded = penstock.load(model)
         windows = loaded._windows_to_measure(EvaluateOptions.model_validate({"data": path, "last_steps": 62}))
-        chosen = [windows[i] for i in range(len(windows)) if windows.examples[i, 1] == 450]
+        chosen = [windows[i] for i in range(len(windows)) if windows.examples[i][1] == 450]
         assert len(chosen) == 2
         return loaded.model.eval()(collate(chosen)).detach().numpy()
 

@@ -26,7 +26,7 @@ def batch_of(rows: int, window: int, horizon: int, seed: int = 0) -> dict[str, t
 def build(missing: bool = False, series: int = 2, **options: Any) -> Forecaster:
     torch.manual_seed(0)
     config = small_config(Path("x.csv"), Path("m"), dropout=0.0, **options)
-    return Forecaster(config, 0, missing, series).eval()
+    return Forecaster(config, {}, missing, series).eval()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The options of `penstock train|evaluate|predict` for forecasting; free of torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.tasks import options
 from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
+
+Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""Several columns; in Python and YAML one alone needs no list."""
 
 
 class ColumnOptions(Options):
@@ -20,7 +23,20 @@ class ColumnOptions(Options):
         description="column with the time stamps; if not given, one called time, date, datetime, timestamp "
         "or ds, or dates in the first column, and else rows are counted",
     )
-    value_column: str | None = Field(None, description="column with the values of a long table")
+    target: Names = Field(
+        [],
+        description="columns to forecast; if not given, all that are nothing else (in a long table: the one)",
+    )
+    past_columns: Names = Field([], description="covariates that are known up to now")
+    known_columns: Names = Field(
+        [],
+        description="covariates that are known in advance; rows with an empty target, behind the last value, "
+        "tell them for the coming steps",
+    )
+    static_columns: Names = Field([], description="covariates of a long table with one value a series")
+    categorical_columns: Names = Field(
+        [], description="those of the covariates whose numbers are categories; text always is"
+    )
     header: bool | None = Field(
         None, description="whether the first row names the columns; a row of numbers is data if not given"
     )

@@ -8,8 +8,8 @@ Dimensions: N series, T steps, L window, H horizon, B batch, F calendar features
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from penstock.data.frequency import Frequency, calendar_features
-from penstock.data.panel import Columns, Panel, TimeSeries, read_panel
+from penstock.data.panel import Columns, Group, Panel, Schema, TimeSeries, open_panel, read_panel
 from penstock.errors import InputError
 from penstock.tasks.forecast.config import ColumnOptions, Config
+from penstock.tasks.forecast.covariates import Covariate, Covariates, Encoder, fill_forward, fit
 from penstock.training.job import Batch
 
-Floats = NDArray[np.float32]
 PARTS = ("train", "dev", "test")
 
 
@@ -50,15 +50,18 @@ class Layout:
         season: steps.
         missing: whether a window of the training data lacks a value, so that the model is told of it.
         scales: of every series of the training data, by name.
+        covariates: how they are encoded.
     """
 
     frequency: Frequency
     season: int
     missing: bool
     scales: dict[str, Scale]
+    covariates: Covariates
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        fields = asdict(self) | {"covariates": [[asdict(one) for one in role] for role in self.covariates]}
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Self:
@@ -71,20 +74,50 @@ class Layout:
             fields = json.loads(text)
             scales = {name: Scale(*map(float, scale)) for name, scale in fields["scales"].items()}
             frequency = Frequency(**fields["frequency"])
-            return cls(frequency, int(fields["season"]), bool(fields["missing"]), scales)
+            covariates = Covariates(*([Covariate(**one) for one in role] for role in fields["covariates"]))
+            return cls(frequency, int(fields["season"]), bool(fields["missing"]), scales, covariates)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{source}: expected the scales of series ({error})") from None
 
 
+class Origins:
+    """The examples of many series, held as a range of target steps for each.
+
+    `origins[i]`, with a number, a slice or an array of numbers, gives series and target step, int64 (..., 2).
+
+    Args:
+        ranges: int64 (N, 4): series, first target step, steps to the next one, how many; none of them empty.
+    """
+
+    def __init__(self, ranges: NDArray[np.int64]) -> None:
+        self.ranges = ranges
+        self._ends = np.cumsum(ranges[:, 3])
+
+    @classmethod
+    def of(cls, targets: Iterable[tuple[int, range]]) -> Self:
+        """From the number of each series with its target steps."""
+        found = [(number, steps.start, steps.step, len(steps)) for number, steps in targets if len(steps)]
+        return cls(np.array(found, np.int64).reshape(-1, 4))
+
+    def __len__(self) -> int:
+        return int(self.ranges[:, 3].sum())
+
+    def __getitem__(self, index: int | slice | NDArray[np.int64]) -> NDArray[np.int64]:
+        places = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
+        rows = np.searchsorted(self._ends, places, side="right")
+        series, first, step, count = np.moveaxis(self.ranges[rows], -1, 0)
+        return np.stack([series, first + step * (places - self._ends[rows] + count)], -1)
+
+
 class Windows:
-    """The examples of a part: `windows[i]` is (series, target step); `batch` makes the tensors.
+    """The examples of a part: `windows[i]` is one of them; `collate` makes the tensors.
 
     Args:
         panel: the series.
         scales: of each of them.
         layout: of the training data, whose series the model knows by number.
         config: window, horizon, gap, segment, calendar.
-        examples: int64 (n, 2), place of the series in the panel and target step s.
+        examples: int64 (n, 2), place of the series in the panel and target step s; or what gives such rows.
     """
 
     def __init__(
@@ -93,14 +126,14 @@ class Windows:
         scales: list[Scale],
         layout: Layout,
         config: Config,
-        examples: NDArray[np.int64],
+        examples: Origins | NDArray[np.int64],
     ) -> None:
         self.panel, self.scales, self.layout = panel, scales, layout
         self.config, self.examples = config, examples
         numbers = {name: number for number, name in enumerate(layout.scales, 1)}
         self.numbers = [numbers.get(series.name, 0) for series in panel.series]
-        self._values = [_standardised(*pair) for pair in zip(panel.series, scales, strict=True)]
-        self._calendar = _calendars(panel, config)
+        self._encoders = [Encoder(role, panel.schema.categories) for role in layout.covariates]
+        self._has_features = config.calendar or any(layout.covariates)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -112,60 +145,53 @@ class Windows:
 
     def thinned(self, count: int) -> "Windows":
         """At most `count` examples of every series, spread evenly over those that it has here."""
-        numbers = np.unique(self.examples[:, 0])
-        rows = [np.flatnonzero(self.examples[:, 0] == number) for number in numbers]
+        examples = self.examples[:]
+        numbers = np.unique(examples[:, 0])
+        rows = [np.flatnonzero(examples[:, 0] == number) for number in numbers]
         few = [one[np.unique(np.linspace(0, len(one) - 1, count).round().astype(int))] for one in rows]
         chosen = self.examples[np.concatenate(few)]
         return Windows(self.panel, self.scales, self.layout, self.config, chosen)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         """One example: see `collate`."""
-        series, target = map(int, self.examples[index])
-        config, values = self.config, self._values[series]
-        end = target - config.gap
-        first = max(0, end - config.window)
-        window = np.full(config.window, np.nan, np.float32)
-        window[config.window - (end - first) :] = values[first:end]
-        targets = np.full(config.horizon, np.nan, np.float32)
-        known = values[target : target + config.horizon]
-        targets[: len(known)] = known
+        number, target = map(int, self.examples[index])
+        series, end = self.panel.series[number], target - self.config.gap
         example = {
-            "window": window,
-            "targets": targets,
-            "series": self.numbers[series],
-            "scale": self.scales[series],
+            "window": _cut(series.values, end - self.config.window, end),
+            "targets": _cut(series.values, target, target + self.config.horizon),
+            "series": self.numbers[number],
+            "scale": self.scales[number],
         }
-        if self._calendar:
-            example |= self._calendar_of(series, end, target)
-        return example
+        return example | (self._features(series, end, target) if self._has_features else {})
 
-    def _calendar_of(self, series: int, end: int, target: int) -> dict[str, Floats]:
-        """Features of the window, zero before the series begins, and of the first step of every segment."""
-        config, features = self.config, self._calendar[series]
-        past = np.zeros((config.window, features.shape[1]), np.float32)
-        known = features[max(0, end - config.window) : end]
-        past[config.window - len(known) :] = known
-        every = config.segment if config.segment > 1 else config.horizon
-        coming = features[target : target + config.horizon : every]
-        return {"calendar": past, "coming": coming}
+    def _features(self, series: TimeSeries, end: int, target: int) -> dict[str, NDArray[Any]]:
+        """Covariates and calendar: of what is known in advance for the horizon, too."""
+        window, horizon = self.config.window, self.config.horizon
+        past, known, static = self._encoders
+        before = _cut(series.past, end - window, end)
+        ahead = _cut(series.known, end - window, target + horizon)
+        seen = np.r_[:window, window + self.config.gap : window + self.config.gap + horizon]
+        numbers = known.numbers(ahead)[seen]
+        if self.config.calendar:
+            stamps = self.panel.frequency.stamps(series.start, end - window + seen)
+            numbers = np.concatenate([numbers, calendar_features(self.panel.frequency, stamps)], 1)
+        return {
+            "past_numbers": past.numbers(before),
+            "past_codes": past.codes(before),
+            "known_numbers": numbers,
+            "known_codes": known.codes(ahead)[seen],
+            "static_numbers": static.numbers(series.static[:, None])[0],
+            "static_codes": static.codes(series.static[:, None])[0],
+        }
 
 
-def _standardised(series: TimeSeries, scale: Scale) -> Floats:
-    return ((series.values - scale.mean) / scale.deviation).astype(np.float32)
-
-
-def _calendars(panel: Panel, config: Config) -> list[Floats]:
-    """For every series the calendar features float32 (T + gap + H, F); empty if there are none."""
-    if not config.calendar or not panel.frequency.calendar:
-        return []
-    known: dict[tuple[int, int], Floats] = {}
-    for series in panel.series:
-        key = series.start, len(series.values) + config.gap + config.horizon
-        if key not in known:
-            stamps = panel.frequency.stamps(key[0], np.arange(key[1]))
-            known[key] = calendar_features(panel.frequency, stamps)
-    ahead = config.gap + config.horizon
-    return [known[series.start, len(series.values) + ahead] for series in panel.series]
+def _cut(values: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
+    """Steps `first` to before `last` of (..., T), NaN outside."""
+    found = np.full((*values.shape[:-1], last - first), np.nan)
+    inside = values[..., max(first, 0) : last]
+    before = max(-first, 0)
+    found[..., before : before + inside.shape[-1]] = inside
+    return found
 
 
 def collate(examples: list[dict[str, Any]]) -> Batch:
@@ -177,14 +203,20 @@ def collate(examples: list[dict[str, Any]]) -> Batch:
         "targets" (B, H) with 0 for missing ones, and "known" (B, H), 1 where there is a target;
         "series" int64 (B,), from 1, and 0 for one that the model was not trained on;
         "mean", "deviation", "naive" (B,): see `Scale`; "lengths" int64 (B,);
-        with a calendar, "calendar" (B, L, F) and "coming" (B, segments of the horizon, F).
+        with covariates or a calendar, numbers float32 and codes of categories int64: "past_numbers" and
+        "past_codes" (B, L, columns), "known_numbers" and "known_codes" (B, L + H, columns), of the window and
+        then of the horizon, "static_numbers" and "static_codes" (B, columns).
     """
-    window = np.stack([example["window"] for example in examples])
-    targets = np.stack([example["targets"] for example in examples])
+    scales = np.array([example["scale"] for example in examples], np.float64)
+    window, targets = (
+        ((np.stack([example[name] for example in examples]) - scales[:, :1]) / scales[:, 1:2]).astype(
+            np.float32
+        )
+        for name in ("window", "targets")
+    )
     observed = ~np.isnan(window)
     inputs = fill_forward(window)
     filled = ~np.isnan(inputs)
-    scales = np.array([example["scale"] for example in examples], np.float64)
     arrays: dict[str, NDArray[Any]] = {
         "inputs": np.nan_to_num(inputs),
         "observed": observed.astype(np.float32),
@@ -197,24 +229,30 @@ def collate(examples: list[dict[str, Any]]) -> Batch:
         "naive": scales[:, 2],
         "lengths": np.full(len(examples), window.shape[1], np.int64),
     }
-    for name in ("calendar", "coming"):
-        if name in examples[0]:
-            arrays[name] = np.stack([example[name] for example in examples])
+    for name in examples[0].keys() - {"window", "targets", "series", "scale"}:
+        arrays[name] = np.stack([example[name] for example in examples])
     return {name: torch.from_numpy(value) for name, value in arrays.items()}
-
-
-def fill_forward(values: NDArray[Any]) -> NDArray[Any]:
-    """Every NaN of (..., T) replaced by the last number before it; those before the first number stay."""
-    steps = np.where(np.isnan(values), 0, np.arange(values.shape[-1]))
-    return np.take_along_axis(values, np.maximum.accumulate(steps, -1), -1)
 
 
 # --- from a file to parts ---
 
 
-def columns(options: ColumnOptions) -> Columns:
-    """The columns that the options name."""
-    return Columns(options.id_column, options.time_column, options.value_column, options.header)
+def columns(options: ColumnOptions, layout: Layout | None = None) -> Columns:
+    """The columns that the options name; with the layout of a model, categorical are those that are there."""
+    roles = {
+        "target": options.target,
+        "past": options.past_columns,
+        "known": options.known_columns,
+        "static": options.static_columns,
+        "categorical": options.categorical_columns,
+    }
+    if layout is not None:
+        columns = (column for role in layout.covariates for column in role)
+        roles["categorical"] = [column.name for column in columns if column.categories is not None]
+    names = {role: tuple(names) for role, names in roles.items()}
+    return Columns(
+        id=options.id_column, time=options.time_column, header=options.header, infer=layout is None, **names
+    )
 
 
 def prepare(config: Config, folder: Path) -> None:
@@ -223,7 +261,7 @@ def prepare(config: Config, folder: Path) -> None:
     Raises:
         InputError: whatever is wrong with the file, or parts too short for a forecast.
     """
-    panel = read_panel(config.data, columns(config), regularize=config.regularize)
+    panel = read_panel(config.data, columns(config), regularize=config.regularize, folder=folder)
     bounds = [_bounds(config, len(series.values)) for series in panel.series]
     season = config.season or panel.frequency.season
     scales = {
@@ -233,29 +271,19 @@ def prepare(config: Config, folder: Path) -> None:
     examples = {part: _examples(config, panel, bounds, part) for part in PARTS}
     _check_parts(config, panel, examples)
     missing = _lacks_values(config, panel, bounds, examples["train"])
-    layout = Layout(panel.frequency, season, missing, scales)
+    covariates = fit(panel, [bound[0] for bound in bounds])
+    layout = Layout(panel.frequency, season, missing, scales, covariates)
     (folder / "series.json").write_text(layout.to_json(), encoding="utf-8")
     (folder / "history.json").write_text(history(panel, config.window + season), encoding="utf-8")
-    np.savez(
-        folder / "panel.npz",
-        starts=np.array([series.start for series in panel.series]),
-        ends=np.cumsum([len(series.values) for series in panel.series]),
-        values=np.concatenate([series.values for series in panel.series]),
-        train=examples["train"],
-        dev=examples["dev"],
-        test=examples["test"],
-    )
+    for part in PARTS:
+        np.save(folder / f"{part}.npy", examples[part].ranges)
 
 
 def open_prepared(config: Config, folder: Path, layout: Layout) -> dict[str, Windows]:
     """The windows of every part that `prepare` wrote."""
-    with np.load(folder / "panel.npz") as file:
-        values = np.split(file["values"], file["ends"][:-1])
-        starts = file["starts"].tolist()
-        examples = {part: file[part] for part in PARTS}
-    series = [TimeSeries(*fields) for fields in zip(layout.scales, starts, values, strict=True)]
-    panel = Panel(layout.frequency, series)
-    scales = list(layout.scales.values())
+    panel = Panel(folder)
+    scales = [layout.scales[series.name] for series in panel.series]
+    examples = {part: Origins(np.load(folder / f"{part}.npy")) for part in PARTS}
     return {part: Windows(panel, scales, layout, config, examples[part]) for part in PARTS}
 
 
@@ -291,9 +319,7 @@ def _bounds(config: Config, length: int) -> tuple[int, int, int]:
     return max(0, train_end), max(0, test_start), length
 
 
-def _examples(
-    config: Config, panel: Panel, bounds: list[tuple[int, int, int]], part: str
-) -> NDArray[np.int64]:
+def _examples(config: Config, panel: Panel, bounds: list[tuple[int, int, int]], part: str) -> Origins:
     """Series and target step of every forecast whose targets lie in the part."""
     found = []
     for number, (series, ends) in enumerate(zip(panel.series, bounds, strict=True)):
@@ -301,11 +327,11 @@ def _examples(
         end = min(ends[PARTS.index(part)], len(series.values))
         stride = config.stride if part == "train" else 1
         targets = target_steps(config, first, end, stride)
-        found.append(np.stack([np.full(len(targets), number), targets], 1))
-    return np.concatenate(found)
+        found.append((number, targets))
+    return Origins.of(found)
 
 
-def target_steps(config: Config, first: int, end: int, stride: int = 1) -> NDArray[np.int64]:
+def target_steps(config: Config, first: int, end: int, stride: int = 1) -> range:
     """The first target steps s with targets from step `first` to before `end`, in order.
 
     Where the series is long enough a whole window lies before s; a series too short for that gives its last
@@ -314,11 +340,11 @@ def target_steps(config: Config, first: int, end: int, stride: int = 1) -> NDArr
     last = end - config.horizon
     whole = config.window + config.gap
     if last < max(first, config.gap + 1):
-        return np.zeros(0, np.int64)
-    return np.arange(min(max(first, whole), last), last + 1, stride)
+        return range(0)
+    return range(min(max(first, whole), last), last + 1, stride)
 
 
-def _check_parts(config: Config, panel: Panel, examples: Mapping[str, NDArray[np.int64]]) -> None:
+def _check_parts(config: Config, panel: Panel, examples: Mapping[str, Origins]) -> None:
     steps = max(len(series.values) for series in panel.series)
     for part in ("train", "dev") if config.test_fraction == 0 and not config.test_steps else PARTS:
         if not len(examples[part]):
@@ -329,10 +355,10 @@ def _check_parts(config: Config, panel: Panel, examples: Mapping[str, NDArray[np
 
 
 def _lacks_values(
-    config: Config, panel: Panel, bounds: list[tuple[int, int, int]], examples: NDArray[np.int64]
+    config: Config, panel: Panel, bounds: list[tuple[int, int, int]], examples: Origins
 ) -> bool:
     """Whether a training window is filled up, or a training value missing."""
-    if (examples[:, 1] < config.window + config.gap).any():
+    if (examples.ranges[:, 1] < config.window + config.gap).any():
         return True
     pairs = zip(panel.series, bounds, strict=True)
     return any(bool(np.isnan(series.values[: ends[0]]).any()) for series, ends in pairs)
@@ -342,31 +368,41 @@ def _lacks_values(
 
 
 def history(panel: Panel, steps: int) -> str:
-    """The last steps of every series, as JSON."""
-    series = [
-        {
-            "name": one.name,
-            "start": int(panel.frequency.stamps(one.start, np.array([max(0, len(one.values) - steps)]))[0]),
-            "values": [None if np.isnan(value) else float(value) for value in one.values[-steps:]],
-        }
-        for one in panel.series
-    ]
-    return json.dumps(series, ensure_ascii=False) + "\n"
+    """The last steps of every series, and all that is known of the coming ones, as JSON."""
+    schema = asdict(panel.schema)
+    groups, series = [], iter(panel.series)
+    for group in panel.groups:
+        members = [next(series) for _ in group.names]
+        first = max(0, group.steps - steps)
+        start = int(panel.frequency.stamps(group.start, np.array([first]))[0])
+        rows = [
+            *(one.values[first:] for one in members),
+            *members[0].past[:, first:],
+            *members[0].known[:, first:],
+        ]
+        groups.append(
+            asdict(replace(group, start=start, steps=group.steps - first))
+            | {"rows": [[None if np.isnan(value) else float(value) for value in row] for row in rows]}
+        )
+    return json.dumps({"schema": schema, "groups": groups}, ensure_ascii=False) + "\n"
 
 
-def read_history(text: str, frequency: Frequency, source: str) -> Panel:
+def read_history(text: str, source: str) -> Panel:
     """The panel that `history` wrote.
 
     Raises:
         InputError: naming `source`, if it is none.
     """
     try:
-        return Panel(
-            frequency,
-            [
-                TimeSeries(one["name"], int(one["start"]), np.array(one["values"], np.float64))
-                for one in json.loads(text)
-            ],
+        fields = json.loads(text)
+        schema = Schema(Frequency(**fields["schema"].pop("frequency")), **fields["schema"])
+        rows = [[np.array(row, np.float64) for row in group.pop("rows")] for group in fields["groups"]]
+        groups = [Group(**group) for group in fields["groups"]]
+        longest = [max(map(len, some)) for some in rows]
+        padded = (
+            (np.pad(row, (0, length - len(row)), constant_values=np.nan) for row in some)
+            for some, length in zip(rows, longest, strict=True)
         )
-    except (ValueError, TypeError, KeyError) as error:
+        return open_panel(schema, zip(groups, padded, strict=True))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{source}: expected the last values of series ({error})") from None

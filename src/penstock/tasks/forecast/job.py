@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.tasks.forecast import data
 from penstock.tasks.forecast.config import Config
+from penstock.tasks.forecast.covariates import sizes
 from penstock.tasks.forecast.data import Layout, collate, open_prepared
 from penstock.tasks.forecast.metrics import ForecastMetric, baselines
 from penstock.tasks.forecast.model import Forecaster
@@ -43,8 +44,9 @@ class ForecastJob(SequenceJob):
         return self._assets
 
     def architecture(self) -> dict[str, Any]:
+        calendar = 2 * len(self.layout.frequency.calendar) if self._options.calendar else 0
         return {
-            "features": 2 * len(self.layout.frequency.calendar) if self._options.calendar else 0,
+            "inputs": sizes(self.layout.covariates, calendar),
             "missing": self.layout.missing,
             "series": len(self.layout.scales),
         }

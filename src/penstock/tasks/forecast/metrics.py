@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from penstock.tasks.forecast.data import Windows, collate, fill_forward
+from penstock.tasks.forecast.covariates import fill_forward
+from penstock.tasks.forecast.data import Windows, collate
 from penstock.tasks.forecast.model import pinball
 from penstock.training.job import Batch
 

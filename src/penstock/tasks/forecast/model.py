@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent
 from penstock.tasks.forecast.config import Config
+from penstock.tasks.forecast.inputs import Inputs
 from penstock.training.job import Batch, TaskModel
 
 _SMALLEST = 1e-5  # added to the variance of a window, which may be constant
@@ -28,17 +29,18 @@ class Forecaster(TaskModel):
 
     Args:
         config: window, horizon, segments, layers, loss.
-        features: F, calendar features of a step.
+        inputs: the arguments of `Inputs`.
         missing: whether the model is told which values of the window are not their own.
         series: N, those of the training data, of which each may have a vector of its own.
     """
 
-    def __init__(self, config: Config, features: int, missing: bool, series: int) -> None:
+    def __init__(self, config: Config, inputs: dict[str, Any], missing: bool, series: int) -> None:
         super().__init__()
         self.config = config
+        self.inputs = Inputs(**inputs)
         self.missing = missing
         self.norm = InstanceNorm(config.instance_norm)
-        step = 1 + missing + features
+        step = 1 + missing + self.inputs.known_size + self.inputs.past_size
         self.segmented = config.segment > 1
         width = config.hidden_size if self.segmented else step
         if self.segmented:
@@ -46,19 +48,22 @@ class Forecaster(TaskModel):
         self.recurrent = recurrent(config, width)
         values = len(config.quantiles) if config.loss == "quantile" else 1
         decoder = SegmentDecoder if self.segmented else StepDecoder
-        self.decoder = decoder(config, values, features, series if config.series_embedding else 0)
+        self.decoder = decoder(
+            config, values, self.inputs.known_size, series if config.series_embedding else 0
+        )
         self.quantiles: Tensor
         self.register_buffer("quantiles", torch.tensor(config.quantiles), persistent=False)
         initialize_recurrent(self.recurrent)
 
     def forward(self, batch: Batch) -> Tensor:
         """Forecasts (B, H, Q), standardised, for a batch of `data.collate`; quantiles rise along Q."""
+        batch = self.inputs(batch)
         values, window = self.norm.apply(batch["inputs"], batch["observed"], batch["filled"])
         channels = [values.unsqueeze(2)]
         if self.missing:
             channels.append(1 - batch["observed"].unsqueeze(2))
-        if "calendar" in batch:
-            channels.append(batch["calendar"])
+        if "features" in batch:
+            channels.append(batch["features"])
         steps = torch.cat(channels, 2)
         if self.segmented:
             steps = F.relu(self.segments(steps.unflatten(1, (-1, self.config.segment)).flatten(2)))
@@ -119,14 +124,16 @@ class StepDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         embedding = config.hidden_size if series else 0
         self.series = SeriesEmbedding(series, embedding) if series else None
-        self.output = nn.Linear(output_size(config) + features + embedding, config.horizon * values)
+        self.output = nn.Linear(
+            output_size(config) + config.horizon * features + embedding, config.horizon * values
+        )
 
     def forward(self, layer: nn.Module, state: Any, batch: Batch) -> Tensor:
         """(B, H, Q) from the final `state` of `layer`, and the calendar of the first step."""
         hidden = state[0] if isinstance(state, tuple) else state
         parts = [self.dropout(hidden[-self.directions :].transpose(0, 1).flatten(1))]
         if "coming" in batch:
-            parts.append(batch["coming"][:, 0])
+            parts.append(batch["coming"].flatten(1))
         if self.series is not None:
             parts.append(self.series(batch["series"]))
         return self.output(torch.cat(parts, 1)).unflatten(1, (self.horizon, -1))
@@ -141,7 +148,7 @@ class SegmentDecoder(nn.Module):
         width = config.hidden_size
         self.positions = nn.Parameter(torch.randn(math.ceil(config.horizon / config.segment), width) * 0.1)
         self.series = SeriesEmbedding(series, width) if series else None
-        self.calendar = nn.Linear(features, width, bias=False) if features else None
+        self.calendar = nn.Linear(config.segment * features, width, bias=False) if features else None
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(output_size(config), config.segment * values)
 
@@ -152,7 +159,8 @@ class SegmentDecoder(nn.Module):
         if self.series is not None:
             steps = steps + self.series(batch["series"]).unsqueeze(1)
         if self.calendar is not None:
-            steps = steps + self.calendar(batch["coming"])
+            coming = F.pad(batch["coming"], (0, 0, 0, count * self.segment - self.horizon))
+            steps = steps + self.calendar(coming.unflatten(1, (count, -1)).flatten(2))
         if isinstance(state, tuple):
             state = tuple(part.repeat_interleave(count, 1) for part in state)
         else:

@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader
 from penstock.data.panel import Panel, TimeSeries, read_panel
 from penstock.errors import InputError
 from penstock.tasks.forecast.config import Config, EvaluateOptions, PredictOptions
+from penstock.tasks.forecast.covariates import check_known
 from penstock.tasks.forecast.data import (
     Layout,
+    Origins,
     Scale,
     Windows,
     collate,
@@ -62,9 +64,7 @@ class Predictor:
                 path = saved.folder / "config.json"
                 raise InputError(f"{path}: 'assets' lacks {name}, which a forecaster needs")
         self.layout = Layout.from_json(saved.assets["series.json"], str(saved.folder / "series.json"))
-        self.history = read_history(
-            saved.assets["history.json"], self.layout.frequency, str(saved.folder / "history.json")
-        )
+        self.history = read_history(saved.assets["history.json"], str(saved.folder / "history.json"))
         self.horizon = self.config.horizon
         self.quantiles = self.config.quantiles if self.config.loss == "quantile" else []
         self.model = saved.build(Forecaster, self.config)
@@ -89,14 +89,14 @@ class Predictor:
             InputError: whatever is wrong with the table, or a horizon beyond that of training.
         """
         with use_threads(self.threads):
-            panel = self._panel(inputs)
+            panel = self._panel_to_continue(inputs)
             return list(self._rows(panel, self._forecasts(panel), self._steps(horizon)))
 
     def stream(self, options: PredictOptions) -> Iterator[str]:
         """The lines of the csv file that `penstock predict` writes; the plot is drawn before the first."""
         steps = self._steps(options.horizon)
         with use_threads(self.threads):
-            panel = self._panel(options.last)
+            panel = self._panel_to_continue(options.last)
             found = self._forecasts(panel)
         if options.plot is not None:
             from penstock.tasks.forecast.plot import draw  # noqa: PLC0415  (matplotlib is slow to import)
@@ -143,13 +143,14 @@ class Predictor:
             steps = len(series.values)
             first = max(0, steps - options.last_steps) if options.last_steps else 0
             targets = target_steps(self.config, first, steps, options.stride)
-            examples.append(np.stack([np.full(len(targets), number), targets], 1))
-            scales.append(self._scale(series, int(targets[0]) - self.config.gap if len(targets) else steps))
-        if not sum(map(len, examples)):
+            examples.append((number, targets))
+            scales.append(self._scale(series, targets[0] - self.config.gap if targets else steps))
+        origins = Origins.of(examples)
+        if not len(origins):
             raise InputError(
                 f"{options.data}: expected a series of more than {self.horizon} steps, the horizon"
             )
-        return Windows(panel, scales, self.layout, self.config, np.concatenate(examples))
+        return Windows(panel, scales, self.layout, self.config, origins)
 
     def _steps(self, horizon: int | None) -> int:
         if horizon is not None and not 1 <= horizon <= self.horizon:
@@ -161,7 +162,16 @@ class Predictor:
             return self.history
         if hasattr(source, "columns") and not isinstance(source, Mapping):
             source = {name: list(source[name]) for name in source.columns}
-        return read_panel(source, columns(self.config), self.layout.frequency, self.config.regularize)
+        names = columns(self.config, self.layout)
+        return read_panel(source, names, self.layout.frequency, self.config.regularize)
+
+    def _panel_to_continue(self, source: Any) -> Panel:
+        """The panel, with what is known of the coming steps."""
+        panel = self._panel(source)
+        file = isinstance(source, str | os.PathLike)
+        name = "the training data" if source is None else str(source) if file else "the table"
+        check_known(panel, self.config.gap + self.horizon, name)
+        return panel
 
     def _scale(self, series: TimeSeries, end: int) -> Scale:
         """That of the training data, or for a series that was not there, that of its steps before `end`."""
