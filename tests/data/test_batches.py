@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from penstock.data.batches import TokenBatchSampler, pad
+from penstock.data.batches import EvenBatchSampler, TokenBatchSampler, pad
 
 
 def random_lengths(seed: int, rows: int) -> NDArray[np.int64]:
@@ -134,3 +134,29 @@ def test_pad_series_with_a_value() -> None:
 def test_pad_has_at_least_one_step() -> None:
     assert pad([np.zeros(0, np.int32)])[0].shape == (1, 1)
     assert pad([np.zeros((0, 4), np.float64)] * 2)[0].shape == (2, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "ranks"), [(100, 8, 1), (101, 8, 2), (7, 100, 3), (5, 1, 4), (3, 2, 3)]
+)
+def test_even_batches_hold_every_row_once(count: int, rows: int, ranks: int) -> None:
+    samplers = [
+        EvenBatchSampler(count, rows, shuffle=True, seed=3, rank=rank, world_size=ranks)
+        for rank in range(ranks)
+    ]
+    found = [list(sampler) for sampler in samplers]
+    assert {len(batches) for batches in found} == {len(samplers[0])}
+    assert all(0 < len(batch) <= rows for batches in found for batch in batches)
+    every = [row for batches in found for batch in batches for row in batch]
+    assert sorted(set(every)) == list(range(count))
+    assert len(every) - count < ranks
+    samplers[0].set_epoch(1)
+    if count > 50:
+        assert len(every) == count
+        assert list(samplers[0]) != found[0]
+        samplers[0].set_epoch(0)
+        assert list(samplers[0]) == found[0]
+
+
+def test_even_batches_in_order() -> None:
+    assert list(EvenBatchSampler(5, 2, shuffle=False)) == [[0], [1, 2], [3, 4]]

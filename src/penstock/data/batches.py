@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from penstock.data.permutation import Permutation
+
 # A bucket spans at most an eighth of an octave of lengths (so padding stays below an eighth), unless it would
 # then hold fewer than this many batches: rows are mixed only within their bucket, and small data must mix
 # too.
@@ -140,6 +142,46 @@ class TokenBatchSampler(Sampler[list[int]]):
         for first, last in itertools.pairwise(self._buckets):
             random.shuffle(order[first:last])
         return order
+
+
+class EvenBatchSampler(Sampler[list[int]]):
+    """Batches of rows of one length, each of which appears exactly once in an epoch; no order is in memory.
+
+    All ranks together share the rows as evenly as can be, and every rank gets the same number of batches.
+    (Only where there are fewer rows than that takes, a row is repeated.)
+
+    Args:
+        count: N rows, N >= world_size.
+        rows: at most so many in a batch.
+        shuffle: mix all rows, otherwise in every epoch.
+        seed: of the shuffle.
+        rank: this process.
+        world_size: the number of processes.
+    """
+
+    def __init__(
+        self, count: int, rows: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.count, self.shuffle, self.seed = count, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self._steps = math.ceil(count / (rows * world_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose shuffle the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = Permutation(self.count, self.seed, self.epoch)
+        batches = self._steps * self.world_size
+        for batch in range(self.rank, batches, self.world_size):
+            first = min(batch * self.count // batches, self.count - 1)
+            last = max((batch + 1) * self.count // batches, first + 1)
+            places = np.arange(first, last)
+            yield (order[places] if self.shuffle else places).tolist()
 
 
 def pad(rows: Sequence[NDArray[Any]], value: float = 0) -> tuple[Tensor, Tensor]:

@@ -305,7 +305,9 @@ class _Column:
             found = np.array([float(text) for text in texts])
         except ValueError:
             found = np.array([self._number(text, i, where) for i, text in enumerate(texts)])
-        for i in np.flatnonzero(np.abs(found) > LARGEST)[:1].tolist():
+        large = np.abs(found) > LARGEST
+        if large.any():
+            i = int(large.argmax())
             raise InputError(f"{self._cell(i, where)}: expected a finite number, got {texts[i].strip()}")
         return found
 

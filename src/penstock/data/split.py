@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.data.permutation import mixed
 from penstock.errors import InputError
 
 
@@ -60,7 +61,4 @@ def _hashes(count: int, seed: int) -> NDArray[np.uint64]:
     z = np.arange(count, dtype=np.uint64) + np.uint64(1)
     start = (seed * 0xD1342543DE82EF95) % 2**64
     with np.errstate(over="ignore"):
-        z = z * np.uint64(0x9E3779B97F4A7C15) + np.uint64(start)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+        return mixed(z * np.uint64(0x9E3779B97F4A7C15) + np.uint64(start))

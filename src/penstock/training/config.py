@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Options that say how a run is started, not what is trained: they are not stored with the model.
 RUN_ONLY = ("overwrite", "resume")
+# Options that say what a training started from: stored for the record, of no meaning to the finished model.
+STARTED_FROM = ("resume_from",)
 
 
 def positional(metavar: str) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from penstock import __version__
 from penstock.errors import InputError
 from penstock.files import atomic_write, read_json
+from penstock.training.config import STARTED_FROM
 from penstock.training.workspace import to_dict, to_yaml
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from torch import nn
+    from torch import Tensor, nn
 
     from penstock.training.job import Job
 
@@ -94,7 +95,7 @@ class SavedModel:
         from pydantic import ValidationError  # noqa: PLC0415  (reading config.json alone must be fast)
 
         try:
-            return model.model_validate(self.config)
+            return model.model_validate({k: v for k, v in self.config.items() if k not in STARTED_FROM})
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, ("config", *first["loc"])))
@@ -114,8 +115,13 @@ class SavedModel:
         self.load_weights(model)
         return model
 
-    def load_weights(self, model: "nn.Module") -> None:
+    def load_weights(self, model: "nn.Module", grow: bool = False) -> None:
         """Put the stored weights into `model`.
+
+        Args:
+            model: of the shapes stored.
+            grow: whether its embeddings may have more rows; a new one becomes what the first one is, that of
+                the unknown.
 
         Raises:
             InputError: the file is missing or truncated, or its tensors are not those of the model.
@@ -130,8 +136,21 @@ class SavedModel:
             raise InputError(f"{path}: no such file") from None
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: truncated or not a safetensors file ({error})") from None
+        if grow:
+            _add_rows(tensors, model)
         _check_tensors(path, {name: tuple(t.shape) for name, t in tensors.items()}, model)
         model.load_state_dict(tensors)
+
+
+def _add_rows(tensors: "dict[str, Tensor]", model: "nn.Module") -> None:
+    """Give every embedding among `tensors` as many rows as it has in `model`."""
+    from torch import nn  # noqa: PLC0415
+
+    for name, module in model.named_modules():
+        stored = tensors.get(f"{name}.weight")
+        if isinstance(module, nn.Embedding) and stored is not None:
+            new = max(0, len(module.weight) - len(stored))
+            tensors[f"{name}.weight"] = stored[[*range(len(stored)), *[0] * new]]
 
 
 def _check_tensors(path: Path, found: dict[str, tuple[int, ...]], model: "nn.Module") -> None:

@@ -262,7 +262,7 @@ def test_the_windows_of_a_prepared_table_by_hand(tmp_path: Path) -> None:
 
 def test_categories_are_sometimes_trained_as_never_seen() -> None:
     torch.manual_seed(0)
-    embeddings = CategoryEmbeddings([3])
+    embeddings = CategoryEmbeddings([(3, 2)])
     codes = torch.ones(1000, 1, dtype=torch.int64)
     vectors = embeddings(codes)
     replaced = (vectors == embeddings.get_parameter("tables.0.weight")[0]).all(1).sum()

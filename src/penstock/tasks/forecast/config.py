@@ -1,12 +1,14 @@
 """The options of `penstock train|evaluate|predict` for forecasting; free of torch."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.tasks import options
-from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
+from penstock.training.config import RUN_ONLY, Options, RecurrentOptions, TrainingOptions, positional
+from penstock.training.saved import read_model
 
 Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """Several columns; in Python and YAML one alone needs no list."""
@@ -122,9 +124,20 @@ class ModelOptions(Options):
         return self
 
 
+# What a training that starts from a saved model does not take over from it, and what it may have otherwise.
+_PARTS = ("train_steps", "dev_steps", "test_steps", "dev_fraction", "test_fraction")
+_NOT_TAKEN_OVER = {"data", "output", "resume_from", *RUN_ONLY, *_PARTS}
+_MAY_DIFFER = {*TrainingOptions.model_fields, *_NOT_TAKEN_OVER, "stride", "dropout", "header", "regularize"}
+
+
 class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
     """Forecasting."""
 
+    resume_from: Path | None = Field(
+        None,
+        description="saved forecaster to train further, on newer rows of the same columns: its weights, "
+        "scales, categories and options are where this training starts",
+    )
     cell: Literal["lstm", "gru", "rnn"] = Field("gru", description="recurrent cell")
     bidirectional: bool = Field(False, description="read the window in both directions")
     dropout: float = Field(
@@ -135,6 +148,27 @@ class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
         65_536, ge=1, description="steps of the recurrence in a batch, over all its windows"
     )
     learning_rate: float = Field(1e-3, gt=0, description="largest learning rate of the schedule")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _taken_over(cls, values: Any, complete: Callable[[Any], Self]) -> Self:
+        """With `resume_from`, the options of that model where no other is given.
+
+        Raises ValueError for a folder that is no forecaster, or an option that another network would need.
+        """
+        folder = values.get("resume_from") if isinstance(values, dict) else None
+        if folder is None:
+            return complete(values)
+        stored = read_model(folder, task="forecast").config
+        kept = {name: value for name, value in stored.items() if name not in _NOT_TAKEN_OVER}
+        config = complete({**kept, **values})
+        for name, value in config.model_dump(mode="json").items():
+            if name not in _MAY_DIFFER and name in kept and value != kept[name]:
+                raise ValueError(
+                    f"--{name.replace('_', '-')}: {folder} has {kept[name]}, got {value}; only a training "
+                    "that does not start from it can have that"
+                )
+        return config
 
     @model_validator(mode="after")
     def _segments_one_way(self):

@@ -26,6 +26,7 @@ class Covariate:
         mean, deviation: of the training part of all series together; the deviation is 1 where it is constant.
         missing: whether the training part lacks values, so that the model is told which.
         categories: those of the training part, in the order of their codes; None for a column of numbers.
+        size: of the vector of a category; it stays as it is when categories are added.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Covariate:
     deviation: float = 1.0
     missing: bool = False
     categories: list[str] | None = None
+    size: int = 0
 
     @property
     def numbers(self) -> int:
@@ -48,12 +50,13 @@ class Covariates(NamedTuple):
     static: list[Covariate]
 
 
-def sizes(covariates: Covariates, calendar: int) -> dict[str, int | list[int]]:
+def sizes(covariates: Covariates, calendar: int) -> dict[str, int | list[tuple[int, int]]]:
     """The arguments of `inputs.Inputs`, where so many numbers of the calendar are known of every step."""
-    found: dict[str, int | list[int]] = {}
+    found: dict[str, int | list[tuple[int, int]]] = {}
     for role, columns in covariates._asdict().items():
         found[role] = sum(column.numbers for column in columns) + (calendar if role == "known" else 0)
-        found[f"{role}_categories"] = [len(one.categories) for one in columns if one.categories is not None]
+        tables = [(len(one.categories), one.size) for one in columns if one.categories is not None]
+        found[f"{role}_categories"] = tables
     return found
 
 
@@ -143,7 +146,7 @@ def _first_of_group(panel: Panel) -> Iterable[bool]:
 def _fitted(
     name: str, parts: Iterable[NDArray[np.float64]], schema: Schema, before: Covariate | None
 ) -> Covariate:
-    if name in schema.categories:
+    if name in schema.categories and (before is None or before.categories is not None):
         return _categories(name, parts, schema.categories[name], before)
     if before is not None:
         return before
@@ -165,9 +168,11 @@ def _categories(
     seen = np.zeros(len(names), bool)
     for part in parts:
         seen[part[~np.isnan(part)].astype(np.int64)] = True
-    known = before.categories or [] if before else []
+    known = dict.fromkeys(before.categories or [] if before else [])
     new = [category for category, found in zip(names, seen, strict=True) if found and category not in known]
-    return Covariate(name, categories=[*known, *new])
+    # The size is fastai's rule of thumb.
+    size = before.size if before else min(50, round(1.6 * max(len(new), 1) ** 0.56))
+    return Covariate(name, categories=[*known, *new], size=size)
 
 
 def check_known(panel: Panel, steps: int, source: str) -> None:

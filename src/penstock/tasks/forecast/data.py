@@ -23,6 +23,7 @@ from penstock.errors import InputError
 from penstock.tasks.forecast.config import ColumnOptions, Config
 from penstock.tasks.forecast.covariates import Covariate, Covariates, Encoder, fill_forward, fit
 from penstock.training.job import Batch
+from penstock.training.saved import read_model
 
 PARTS = ("train", "dev", "test")
 
@@ -137,8 +138,8 @@ class Windows:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Steps of the recurrence, int64 (n,)."""
-        return np.full(len(self), self.config.window // self.config.segment)
+        """Steps of the recurrence, int64 (n,), all the same."""
+        return np.broadcast_to(np.int64(self.config.window // self.config.segment), len(self))
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -261,22 +262,34 @@ def prepare(config: Config, folder: Path) -> None:
     Raises:
         InputError: whatever is wrong with the file, or parts too short for a forecast.
     """
-    panel = read_panel(config.data, columns(config), regularize=config.regularize, folder=folder)
+    before = _layout_before(config)
+    frequency = before.frequency if before else None
+    panel = read_panel(config.data, columns(config, before), frequency, config.regularize, folder)
     bounds = [_bounds(config, len(series.values)) for series in panel.series]
-    season = config.season or panel.frequency.season
+    season = before.season if before else config.season or panel.frequency.season
     scales = {
         series.name: scale(series.values[: bound[0]], season)
         for series, bound in zip(panel.series, bounds, strict=True)
     }
     examples = {part: _examples(config, panel, bounds, part) for part in PARTS}
     _check_parts(config, panel, examples)
-    missing = _lacks_values(config, panel, bounds, examples["train"])
-    covariates = fit(panel, [bound[0] for bound in bounds])
+    missing = before.missing if before else _lacks_values(config, panel, bounds, examples["train"])
+    covariates = fit(panel, [bound[0] for bound in bounds], before.covariates if before else None)
+    if before:
+        scales = before.scales | {name: new for name, new in scales.items() if name not in before.scales}
     layout = Layout(panel.frequency, season, missing, scales, covariates)
     (folder / "series.json").write_text(layout.to_json(), encoding="utf-8")
     (folder / "history.json").write_text(history(panel, config.window + season), encoding="utf-8")
     for part in PARTS:
         np.save(folder / f"{part}.npy", examples[part].ranges)
+
+
+def _layout_before(config: Config) -> Layout | None:
+    """That of the model which the training starts from."""
+    if config.resume_from is None:
+        return None
+    saved = read_model(config.resume_from, task="forecast")
+    return Layout.from_json(saved.assets["series.json"], str(saved.folder / "series.json"))
 
 
 def open_prepared(config: Config, folder: Path, layout: Layout) -> dict[str, Windows]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from penstock.training.job import Batch
 
+Tables = Sequence[tuple[int, int]]
 _REPLACED = 0.05  # share of categories that are trained as one never seen
 
 
@@ -22,7 +23,8 @@ class Inputs(nn.Module):
         known: numbers of a step that are known in advance, those of the calendar among them.
         past: numbers of a step that are known up to now.
         static: numbers of a series.
-        known_categories, past_categories, static_categories: of every categorical column, how many.
+        known_categories, past_categories, static_categories: of every categorical column, how many there are
+            and the size of their vectors.
 
     Attributes:
         known_size: K.
@@ -34,9 +36,9 @@ class Inputs(nn.Module):
         known: int = 0,
         past: int = 0,
         static: int = 0,
-        known_categories: Sequence[int] = (),
-        past_categories: Sequence[int] = (),
-        static_categories: Sequence[int] = (),
+        known_categories: Tables = (),
+        past_categories: Tables = (),
+        static_categories: Tables = (),
     ) -> None:
         super().__init__()
         self.known = CategoryEmbeddings(known_categories)
@@ -64,20 +66,16 @@ class Inputs(nn.Module):
 class CategoryEmbeddings(nn.Module):
     """A vector for every category of several columns, and one for all that were never seen.
 
-    The latter is trained on categories that are replaced at random. Sizes follow the rule of thumb
-    1.6 n^0.56 of the fastai library, up to 50.
+    The latter is trained on categories that are replaced at random.
 
     Args:
-        categories: of each column, how many.
+        categories: of each column, how many there are and the size of their vectors.
     """
 
-    def __init__(self, categories: Sequence[int]) -> None:
+    def __init__(self, categories: Tables) -> None:
         super().__init__()
-        sizes = [min(50, round(1.6 * max(count, 1) ** 0.56)) for count in categories]
-        self.size = sum(sizes)
-        self.tables = nn.ModuleList(
-            nn.Embedding(count + 1, size) for count, size in zip(categories, sizes, strict=True)
-        )
+        self.size = sum(size for _, size in categories)
+        self.tables = nn.ModuleList(nn.Embedding(count + 1, size) for count, size in categories)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes (..., columns), 0 for a category never seen, to (..., size)."""

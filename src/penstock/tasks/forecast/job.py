@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from penstock.data.batches import EvenBatchSampler
 from penstock.tasks.forecast import data
 from penstock.tasks.forecast.config import Config
 from penstock.tasks.forecast.covariates import sizes
 from penstock.tasks.forecast.data import Layout, collate, open_prepared
 from penstock.tasks.forecast.metrics import ForecastMetric, baselines
 from penstock.tasks.forecast.model import Forecaster
-from penstock.tasks.job import SequenceJob
-from penstock.training.job import Batch
+from penstock.training.job import Batch, BatchSampler, Job, SequenceDataset
+from penstock.training.saved import read_model
 
 
-class ForecastJob(SequenceJob):
+class ForecastJob(Job):
     """The coming values of every series of a file."""
 
     task = "forecast"
@@ -33,6 +34,15 @@ class ForecastJob(SequenceJob):
         self._test = parts["test"]
         self.test_data = self._test if len(self._test) else None
         self.model = Forecaster(config, **self.architecture())
+        if config.resume_from is not None:
+            read_model(config.resume_from).load_weights(self.model, grow=True)
+
+    def batches(self, data: SequenceDataset, *, shuffle: bool, rank: int, world_size: int) -> BatchSampler:
+        config = self._options
+        rows = max(1, min(config.batch_rows, config.batch_tokens // (config.window // config.segment)))
+        return EvenBatchSampler(
+            len(data), rows, shuffle=shuffle, seed=config.seed, rank=rank, world_size=world_size
+        )
 
     def collate(self, examples: list[dict[str, Any]]) -> Batch:
         return collate(examples)
