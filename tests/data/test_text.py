@@ -129,7 +129,7 @@ def test_wrong_arguments() -> None:
         train_tokenizer(["a"], "bpe", 100)
     with pytest.raises(InputError, match="vocabulary: expected at least 3 for 'word', got 2"):
         train_tokenizer(["a"], vocabulary=2)
-    with pytest.raises(ValueError, match="kind: expected 'word', 'bpe' or 'char', got 'letters'"):
+    with pytest.raises(ValueError, match="kind: expected 'word', 'bpe', 'char' or 'byte', got 'letters'"):
         train_tokenizer(["a"], "letters")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="max_length"):
         encode_batch(train_tokenizer(["a"]), ["a"], max_length=0)

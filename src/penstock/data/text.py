@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from penstock.data.vocabulary import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID
 from penstock.errors import InputError
 
-Kind = Literal["word", "bpe", "char"]
+Kind = Literal["word", "bpe", "char", "byte"]
 Keep = Literal["head", "tail", "both"]
 
 # Threads in the parent, none in a forked worker: the pool does not survive the fork, and without a setting
@@ -51,22 +51,23 @@ def train_tokenizer(
         texts: one string each.
         kind: "word": words (with inner apostrophes), numbers, punctuation, and single characters of scripts
             written without spaces, such as Chinese and Japanese. "bpe": byte-pair encoding of UTF-8 bytes,
-            without unknowns. "char": Unicode characters.
+            without unknowns. "char": Unicode characters. "byte": bytes of UTF-8.
         vocabulary: at most so many ids, those of `<pad>` and `<unk>` included; the most frequent stay.
         lowercase: fold upper and lower case.
         min_frequency: of a word, a character, or (bpe) a pair to merge.
-        exact: (bpe) take the text as it is, so that the tokens spell it byte for byte; otherwise it is
+        exact: (bpe, byte) take the text as it is, so that the tokens spell it byte for byte; otherwise it is
             brought into the composed form of Unicode, and a space put before it.
 
     Raises:
         InputError: there is no text at all.
     """
-    least = 2 + (_BYTES if kind == "bpe" else 1)
+    spelled = kind in ("bpe", "byte")
+    least = 2 + (_BYTES if spelled else 1)
+    if kind == "byte":
+        vocabulary = least  # no place for a pair of bytes
     if vocabulary < least:
         raise InputError(f"vocabulary: expected at least {least} for {kind!r}, got {vocabulary}")
-    tokenizer = Tokenizer(
-        models.BPE(unk_token=UNKNOWN) if kind == "bpe" else models.WordLevel(unk_token=UNKNOWN)
-    )
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN) if spelled else models.WordLevel(unk_token=UNKNOWN))
     folding = [normalizers.Lowercase()] if lowercase else []
     common = {
         "vocab_size": vocabulary,
@@ -83,14 +84,14 @@ def train_tokenizer(
     elif kind == "char":
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *folding])
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    elif kind == "bpe":
+    elif spelled:
         if not exact:
             tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *folding])
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=not exact)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
     else:
-        raise ValueError(f"kind: expected 'word', 'bpe' or 'char', got {kind!r}")
+        raise ValueError(f"kind: expected 'word', 'bpe', 'char' or 'byte', got {kind!r}")
     some = False
 
     def stream() -> Iterator[str]:
@@ -142,10 +143,11 @@ def encode_batch(
         raise ValueError(f"max_length: expected None or a positive number, got {max_length}")
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     rows = (np.array(encoding.ids or [UNKNOWN_ID], np.int32) for encoding in encodings)
-    return [row if max_length is None else _cut(row, max_length, keep) for row in rows]
+    return [row if max_length is None else cut(row, max_length, keep) for row in rows]
 
 
-def _cut(row: NDArray[np.int32], length: int, keep: Keep) -> NDArray[np.int32]:
+def cut(row: NDArray[np.int32], length: int, keep: Keep) -> NDArray[np.int32]:
+    """At most `length` ids of a row (n,), from its head, its tail or half from both."""
     if len(row) <= length:
         return row
     head = {"head": length, "tail": 0, "both": length - length // 2}[keep]

@@ -4,6 +4,7 @@ from torch import nn
 
 from penstock.nn import GRU, LSTM, RNN
 from penstock.training.config import RecurrentOptions
+from penstock.training.groups import layer_groups
 
 
 def recurrent(options: RecurrentOptions, input_size: int) -> RNN | LSTM | GRU:
@@ -59,3 +60,23 @@ def initialize_recurrent(layer: nn.RNNBase) -> None:
             nn.init.zeros_(weight)
             if layer.mode == "LSTM" and name.startswith("bias_ih"):
                 weight.data[hidden : 2 * hidden] = 1.0
+
+
+def stacked_groups(
+    model: nn.Module, embedding: nn.Module, layer: nn.RNNBase, pretrained: bool
+) -> list[list[nn.Parameter]]:
+    """The `layer_groups` of a model of an embedding, recurrent layers, and all the rest on top.
+
+    Args:
+        model: the whole.
+        embedding, layer: its parts.
+        pretrained: whether these come from a language model; a backward direction, which it has not, is
+            then of the top group.
+    """
+    fresh = {
+        id(weight) for name, weight in layer.named_parameters() if pretrained and name.endswith("_reverse")
+    }
+    below = [list(embedding.parameters()), *layer_groups(layer)]
+    groups = [[weight for weight in group if id(weight) not in fresh] for group in below]
+    taken = {id(weight) for group in groups for weight in group}
+    return [*groups, [weight for weight in model.parameters() if id(weight) not in taken]]

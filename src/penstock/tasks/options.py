@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.training.config import Options, positional
 
@@ -14,6 +14,26 @@ def _as_list(value: Any) -> Any:
 
 Files = Annotated[list[Path], BeforeValidator(_as_list)]
 """Several files; in Python and YAML one alone needs no list."""
+
+
+class StartOptions(Options):
+    """Start."""
+
+    init_from: Path | None = Field(
+        None,
+        description="folder of a language model (penstock train lm) to start from: its vocabulary, embedding "
+        "and recurrent layers, and with them its cell and sizes",
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self):
+        """Raise ValueError for an embedding from two sources."""
+        vectors = getattr(self, "vectors", None)
+        if self.init_from and vectors:
+            raise ValueError(
+                f"vectors={vectors}: give either word vectors or init_from={self.init_from}, not both"
+            )
+        return self
 
 
 class ModelOptions(Options):

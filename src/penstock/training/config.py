@@ -94,6 +94,15 @@ class TrainingOptions(Options):
     clip_norm: float = Field(
         1.0, ge=0, description="largest Euclidean norm of the gradient of all weights; 0 does not clip"
     )
+    unfreeze_every: int = Field(
+        0,
+        ge=0,
+        description="train the output alone at first, and one layer more, from the top down, after every so "
+        "many epochs, for a model that starts from a trained one; 0 trains all layers from the start",
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate of each layer as a share of that of the layer above it"
+    )
     average: float = Field(
         0.0,
         ge=0,

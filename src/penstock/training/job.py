@@ -2,6 +2,7 @@
 
 A task subclasses `Job`, and `penstock.training.fit(JobClass, config)` does the rest:
 
+    config = job_class.resolve(config)  # in every process: take over what other files decide
     job_class.prepare(config, folder)   # once a machine: read the user's files, write encoded data to folder
     job = job_class(config, folder)     # in every process: open what was prepared, build the model
 """
@@ -15,6 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from penstock.training.config import TrainingOptions
+from penstock.training.groups import layer_groups
 
 if TYPE_CHECKING:  # predicting takes no torchmetrics, which are slow to import
     import torchmetrics
@@ -61,6 +63,15 @@ class TaskModel(nn.Module, abc.ABC):
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Mean loss of the batch, a scalar."""
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """All parameters, in groups from the input to the output: what is unfrozen together.
+
+        By default one group for each child, one for each layer of a recurrent stack, and one for what
+        belongs to no child.
+        """
+        groups = [group for child in self.children() for group in layer_groups(child)]
+        return [*groups, list(self.parameters(recurse=False))]
+
     def weight(self, batch: Batch) -> Tensor | int:
         """How much the loss of this batch counts in a mean over batches: the number of its sequences."""
         return len(batch["lengths"])
@@ -97,6 +108,11 @@ class Job(abc.ABC):
     dev_data: SequenceDataset
     test_data: SequenceDataset | None
     model: TaskModel
+
+    @classmethod
+    def resolve(cls, config: Any) -> Any:
+        """The configuration with what it takes over from a trained model; once more it changes nothing."""
+        return config
 
     @classmethod
     @abc.abstractmethod

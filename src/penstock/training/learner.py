@@ -9,6 +9,7 @@ import torchmetrics
 from torch import Tensor
 
 from penstock.training.config import TrainingOptions
+from penstock.training.groups import LayerGroups
 from penstock.training.job import Batch, TaskModel
 from penstock.training.schedule import Schedule
 
@@ -33,6 +34,7 @@ class Learner(pl.LightningModule):
         self.dev_loss = torchmetrics.MeanMetric()
         self.config = config
         self.schedule = Schedule(config.schedule, config.warmup, steps)
+        self.groups = LayerGroups(model, config.unfreeze_every, config.layer_decay)
         self.gradient_norm = torch.tensor(0.0)
 
     def forward(self, batch: Batch) -> Any:
@@ -48,7 +50,7 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         config = self.config
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parameters = self.groups.for_optimizer()
         shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
         if config.optimizer in ("sgd", "asgd"):
             momentum = config.momentum if config.optimizer == "sgd" else 0.0
@@ -57,16 +59,17 @@ class Learner(pl.LightningModule):
         return kind(parameters, betas=(config.momentum, 0.999), **shared)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed and learning rate follow from the step alone, so that a resumed run repeats them exactly."""
+        """Seed, learning rates and frozen layers follow from the step alone: a resumed run repeats them."""
         step = self.trainer.global_step
         seed = np.random.SeedSequence([self.config.seed, self.trainer.global_rank, step]).generate_state(2)
         _seed(self.device, int(seed[0]) << 31 ^ int(seed[1]))
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = self.learning_rate * group["rate"]
+        self.groups.freeze(self.trainer.current_epoch)
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the coming step."""
+        """The learning rate of the coming step, of the top layers."""
         return self.config.learning_rate * self.schedule.factor(self.trainer.global_step)
 
     def configure_gradient_clipping(

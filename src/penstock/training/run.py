@@ -51,6 +51,7 @@ def fit(job_class: type[Job], config: Any, observer: Observer | None = None) -> 
         DivergedError: an InputError too; the loss is no longer finite.
     """
     choose_device(config.device)
+    config = job_class.resolve(config)
     with use_threads(config.threads or _default_threads(config)):
         if launch.global_rank(config) == 0:
             return _lead(job_class, config, observer or Observer())
@@ -146,7 +147,7 @@ class _Run:
             accelerator={"cuda": "gpu"}.get(config.device, config.device),
             devices=config.processes,
             num_nodes=config.nodes,
-            strategy=DDPStrategy(broadcast_buffers=False) if self.world_size > 1 else "auto",
+            strategy=self._strategy() if self.world_size > 1 else "auto",
             max_epochs=config.epochs,
             callbacks=callbacks,
             use_distributed_sampler=False,
@@ -164,6 +165,11 @@ class _Run:
         if self.config.average:
             return [WeightAveraging(avg_fn=averaging.exponential(self.config.average))]
         return []
+
+    def _strategy(self) -> DDPStrategy:
+        """Gradients averaged over the processes; those of frozen layers are not waited for."""
+        frozen = self.config.unfreeze_every > 0
+        return DDPStrategy(broadcast_buffers=False, find_unused_parameters=frozen)
 
     def _fit(self, trainer: pl.Trainer, learner: Learner, batches: DataLoader) -> None:
         """Train until the end, or until there is a reason to stop."""

@@ -31,7 +31,7 @@ class TextOptions(Options):
     """Texts."""
 
     text: str | None = Field(None, description="column with the text")
-    tokenizer: Literal["word", "bpe", "char"] = Field(
+    tokenizer: Literal["word", "bpe", "char", "byte"] = Field(
         "word", description="what a token is; 'word' also takes apart Chinese, Japanese and Thai"
     )
     vocabulary: int = Field(30_000, ge=3, description="most different tokens; rarer ones are unknown")
@@ -65,7 +65,7 @@ class SeriesOptions(Options):
 class ModelOptions(Options):
     """Classifier."""
 
-    pooling: Literal["last", "mean", "max", "mean+max", "attention"] = Field(
+    pooling: Literal["last", "mean", "max", "mean+max", "last+mean+max", "attention"] = Field(
         "mean+max",
         description="how the outputs of all steps become one vector; 'last' takes the final states",
     )
@@ -74,7 +74,15 @@ class ModelOptions(Options):
     )
 
 
-class Config(TrainingOptions, RecurrentOptions, ModelOptions, SeriesOptions, TextOptions, DataOptions):
+class Config(
+    TrainingOptions,
+    RecurrentOptions,
+    ModelOptions,
+    SeriesOptions,
+    TextOptions,
+    options.StartOptions,
+    DataOptions,
+):
     """Classification."""
 
 

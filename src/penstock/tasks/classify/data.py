@@ -128,6 +128,6 @@ def collate(rows: list[NDArray[Any]]) -> dict[str, Tensor]:
 def _vectors(config: Config, encoder: Encoder) -> NDArray[np.float32]:
     """The embedding to start from, (V, D)."""
     assert config.vectors is not None
-    if not isinstance(encoder, TextEncoder) or config.tokenizer == "bpe":
+    if not isinstance(encoder, TextEncoder) or config.tokenizer in ("bpe", "byte"):
         raise InputError(f"--vectors {config.vectors}: only texts cut into words or characters have vectors")
     return starting_embedding(config.vectors, encoder.tokens(), config.seed)

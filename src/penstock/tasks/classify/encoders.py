@@ -12,9 +12,15 @@ from tokenizers import Tokenizer
 
 from penstock.data.series import Scaler, SeriesColumns, read_series, series_columns
 from penstock.data.table import is_table, read_rows
-from penstock.data.text import encode_batch, load_tokenizer, save_tokenizer, train_tokenizer
+from penstock.data.text import cut, encode_batch, load_tokenizer, save_tokenizer, train_tokenizer
+from penstock.data.vocabulary import UNKNOWN_ID
 from penstock.errors import InputError
 from penstock.tasks.classify.config import Columns, Config
+from penstock.tasks.lm import codec as lm_codec
+from penstock.tasks.lm.codec import Codec
+from penstock.tasks.pretrained import Pretrained
+
+_UNKNOWN = np.array([UNKNOWN_ID], np.int32)  # a text without tokens
 
 
 class Item(NamedTuple):
@@ -93,6 +99,40 @@ class TextEncoder:
         """The tokens in the order of their ids."""
         ids = self.tokenizer.get_vocab()
         return sorted(ids, key=ids.__getitem__)
+
+
+class LanguageEncoder(TextEncoder):
+    """Texts to the token ids of the language model that the classifier starts from.
+
+    Args:
+        config: the column, and how texts are cut.
+        codec: of the language model.
+    """
+
+    kind = "language"
+    files = ()
+
+    def __init__(self, config: Config, codec: Codec) -> None:
+        super().__init__(config)
+        self.codec = codec
+
+    @classmethod
+    def load(cls, assets: Mapping[str, str], config: Config, source: Path) -> Self:
+        return cls(config, lm_codec.load(config.tokenizer, assets, source))
+
+    @property
+    def input_size(self) -> int:
+        return len(self.codec)
+
+    def fit(self, inputs: Iterable[str]) -> None:
+        """Nothing: the vocabulary is there."""
+
+    def encode(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        rows = (self.codec.encode(text).astype(np.int32) for text in inputs)
+        return [cut(row if len(row) else _UNKNOWN, self.config.max_length, self.config.keep) for row in rows]
+
+    def assets(self) -> dict[str, str]:
+        return self.codec.assets()
 
 
 class SeriesEncoder:
@@ -175,6 +215,9 @@ class SeriesEncoder:
 
 
 Encoder = TextEncoder | SeriesEncoder
+_KINDS: dict[str, type[Encoder]] = {
+    encoder.kind: encoder for encoder in (TextEncoder, LanguageEncoder, SeriesEncoder)
+}
 
 
 def plan(config: Config) -> Encoder:
@@ -187,6 +230,10 @@ def plan(config: Config) -> Encoder:
         raise InputError(
             "--text is for texts, --id and --values for series of numbers; give one or the other"
         )
+    if config.init_from and not config.text:
+        raise InputError(f"--init-from {config.init_from}: a language model is for texts; give --text COLUMN")
+    if config.init_from:
+        return LanguageEncoder(config, Pretrained(config.init_from).codec)
     if config.text:
         return TextEncoder(config)
     if not config.id and is_table(config.data):
@@ -202,10 +249,9 @@ def load(kind: str, assets: Mapping[str, str], config: Config, source: Path) -> 
     Raises:
         InputError: there is no such kind, or an asset is missing or damaged.
     """
-    encoders = {"text": TextEncoder, "series": SeriesEncoder}
-    if kind not in encoders:
-        raise InputError(f"{source / 'config.json'}: expected a kind of {', '.join(encoders)}, got {kind!r}")
-    encoder = encoders[kind]
+    if kind not in _KINDS:
+        raise InputError(f"{source / 'config.json'}: expected a kind of {', '.join(_KINDS)}, got {kind!r}")
+    encoder = _KINDS[kind]
     for name in (*encoder.files, "labels.json"):
         if name not in assets:
             raise InputError(f"{source / 'config.json'}: 'assets' lacks {name}, which a classifier needs")

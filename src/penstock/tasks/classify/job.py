@@ -16,6 +16,7 @@ from penstock.tasks.classify.encoders import load
 from penstock.tasks.classify.metrics import ClassifyMetric
 from penstock.tasks.classify.model import Classifier, TokenInput
 from penstock.tasks.job import SequenceJob
+from penstock.tasks.pretrained import Pretrained
 
 
 class ClassifyJob(SequenceJob):
@@ -25,13 +26,26 @@ class ClassifyJob(SequenceJob):
     monitor = "accuracy"
 
     @classmethod
+    def resolve(cls, config: Config) -> Config:
+        if config.init_from is None:
+            return config
+        start = Pretrained(config.init_from)
+        return start.take_over(
+            config,
+            tokenizer=start.config.level,
+            vocabulary=len(start.codec),
+            min_frequency=start.config.min_frequency,
+            lowercase=False,
+        )
+
+    @classmethod
     def prepare(cls, config: Config, folder: Path) -> None:
         data.prepare(config, folder)
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config = config
         self._assets = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
-        self.kind = "text" if config.text else "series"
+        self.kind = "language" if config.init_from else "text" if config.text else "series"
         self.encoder = load(self.kind, self._assets, config, folder)
         self.labels = Labels.from_json(self._assets["labels.json"])
         self.train_data = Examples(folder, "train")
@@ -42,6 +56,8 @@ class ClassifyJob(SequenceJob):
         self.model = Classifier(config, **self.architecture())
         if vectors is not None and isinstance(self.model.input, TokenInput):
             self.model.input.start_from(torch.from_numpy(vectors), config.freeze_vectors)
+        if config.init_from and isinstance(self.model.input, TokenInput):
+            Pretrained(config.init_from).start(self.model.input.embedding, self.model.recurrent)
 
     def collate(self, examples: list[tuple[NDArray[Any], int]]) -> dict[str, Tensor]:
         batch = collate([row for row, _ in examples])

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from penstock.data.vocabulary import PAD_ID, UNKNOWN_ID
 from penstock.tasks.classify.config import Config
-from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent
+from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent, stacked_groups
 from penstock.training.job import Batch, TaskModel
 
 
@@ -15,7 +15,7 @@ class Classifier(TaskModel):
 
     Args:
         config: layers, pooling, dropout.
-        kind: "text" or "series".
+        kind: of the encoder: "text" or "language" for tokens, "series" for numbers.
         input_size: different tokens, or channels.
         embedding_size: numbers that stand for a token; means nothing for series.
         classes: C, the labels.
@@ -24,10 +24,11 @@ class Classifier(TaskModel):
     def __init__(self, config: Config, kind: str, input_size: int, embedding_size: int, classes: int) -> None:
         super().__init__()
         self.label_smoothing = config.label_smoothing
-        if kind == "text":
-            self.input = TokenInput(input_size, embedding_size, config.embedding_dropout, config.word_dropout)
-        else:
+        self._pretrained = config.init_from is not None
+        if kind == "series":
             self.input = SeriesInput(input_size, config.noise)
+        else:
+            self.input = TokenInput(input_size, embedding_size, config.embedding_dropout, config.word_dropout)
         self.recurrent = recurrent(config, self.input.output_size)
         self.pooling = Pooling(config.pooling, output_size(config))
         self.dropout = nn.Dropout(config.dropout)
@@ -41,6 +42,10 @@ class Classifier(TaskModel):
         directions = 2 if self.recurrent.bidirectional else 1
         last = hidden[-directions:].transpose(0, 1).flatten(1)
         return self.output(self.dropout(self.pooling(outputs, last, batch["lengths"])))
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Embedding, recurrent layers, and what is above them."""
+        return stacked_groups(self, self.input, self.recurrent, self._pretrained)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of logits (B, C) with "labels" (B,)."""
@@ -95,28 +100,30 @@ class Pooling(nn.Module):
     """The outputs of all steps (B, T, H) to one vector (B, `output_size`).
 
     Args:
-        kind: "last" (the final states), "mean", "max", "mean+max", or "attention" (a mean weighted by what
-            the outputs themselves say; Yang et al. 2016).
+        kind: "last" (the final states), "mean", "max", several of them joined by "+" (all three are the
+            concat pooling of Howard & Ruder 2018), or "attention" (a mean weighted by what the outputs
+            themselves say; Yang et al. 2016).
         size: H, both directions together.
     """
 
     def __init__(self, kind: str, size: int) -> None:
         super().__init__()
-        self.kind = kind
-        self.output_size = 2 * size if kind == "mean+max" else size
+        self.kinds = kind.split("+")
+        self.output_size = len(self.kinds) * size
         if kind == "attention":
             self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
     def forward(self, outputs: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
         """Pool `outputs`, zero beyond `lengths` (B,); `last` (B, H) are the final states."""
-        if self.kind == "last":
-            return last
+        pooled = (last if kind == "last" else self._over_time(kind, outputs, lengths) for kind in self.kinds)
+        return torch.cat(list(pooled), 1)
+
+    def _over_time(self, kind: str, outputs: Tensor, lengths: Tensor) -> Tensor:
         count = lengths.clamp(min=1).to(outputs.device).unsqueeze(1)
-        if self.kind == "mean":
+        if kind == "mean":
             return outputs.sum(1) / count
         beyond = torch.arange(outputs.shape[1], device=outputs.device) >= count
-        if self.kind == "attention":
-            weights = self.score(outputs).squeeze(2).masked_fill(beyond, -torch.inf).softmax(1)
-            return (weights.unsqueeze(1) @ outputs).squeeze(1)
-        largest = outputs.masked_fill(beyond.unsqueeze(2), -torch.inf).amax(1)
-        return largest if self.kind == "max" else torch.cat([outputs.sum(1) / count, largest], 1)
+        if kind == "max":
+            return outputs.masked_fill(beyond.unsqueeze(2), -torch.inf).amax(1)
+        weights = self.score(outputs).squeeze(2).masked_fill(beyond, -torch.inf).softmax(1)
+        return (weights.unsqueeze(1) @ outputs).squeeze(1)

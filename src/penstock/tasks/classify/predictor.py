@@ -74,7 +74,7 @@ class Predictor:
 
     def stream(self, options: PredictOptions) -> Iterator[str]:
         """The lines that `penstock predict` writes: one JSON object an input, in order, as they come."""
-        text = self._encoder.kind == "text"
+        text = self._encoder.kind != "series"
         with use_threads(self.threads):
             for items in self._chunks(options):
                 for item, answer in zip(items, self._answers([item.input for item in items]), strict=True):
@@ -138,7 +138,7 @@ def _check_sizes(saved: SavedModel, encoder: Encoder, labels: Labels) -> None:
     """Raise InputError if labels or vocabulary are those of another model."""
     sizes = {
         "classes": ("labels.json", "labels", len(labels)),
-        "input_size": (encoder.files[0], "inputs", encoder.input_size),
+        "input_size": (next(iter(encoder.files), "config.json"), "inputs", encoder.input_size),
     }
     for key, (name, what, found) in sizes.items():
         expected = saved.architecture.get(key)

@@ -91,26 +91,26 @@ class _Tokens(Codec):
     """Tokens of a vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
 
     def __len__(self) -> int:
-        return len(self._vocabulary)
+        return len(self.vocabulary)
 
     def name(self, token: int) -> str:
-        return self._vocabulary.tokens[token]
+        return self.vocabulary.tokens[token]
 
     def assets(self) -> dict[str, str]:
-        return {_VOCABULARY: self._vocabulary.to_json()}
+        return {_VOCABULARY: self.vocabulary.to_json()}
 
 
 class Characters(_Tokens):
     """Unicode characters."""
 
     def encode(self, text: str) -> Ids:
-        return self._vocabulary.ids(text)
+        return self.vocabulary.ids(text)
 
     def decoder(self, after: str = "") -> Decoder:
-        return _CharacterDecoder(self._vocabulary.tokens)
+        return _CharacterDecoder(self.vocabulary.tokens)
 
 
 class _CharacterDecoder(Decoder):
@@ -127,10 +127,10 @@ class Words(_Tokens):
     whole_words = True
 
     def encode(self, text: str) -> Ids:
-        return self._vocabulary.ids(words(text)).clip(min=UNKNOWN_ID)  # "<pad>" in a text is text
+        return self.vocabulary.ids(words(text)).clip(min=UNKNOWN_ID)  # "<pad>" in a text is text
 
     def decoder(self, after: str = "") -> Decoder:
-        return _WordDecoder(self._vocabulary.tokens, after)
+        return _WordDecoder(self.vocabulary.tokens, after)
 
 
 def words(text: str) -> Iterator[str]:

@@ -91,7 +91,15 @@ class TaggerOptions(Options):
     )
 
 
-class Config(TrainingOptions, RecurrentOptions, TaggerOptions, CharacterOptions, WordOptions, DataOptions):
+class Config(
+    TrainingOptions,
+    RecurrentOptions,
+    TaggerOptions,
+    CharacterOptions,
+    WordOptions,
+    options.StartOptions,
+    DataOptions,
+):
     """Tagging."""
 
 

@@ -23,6 +23,7 @@ from penstock.data.split import stratified_split
 from penstock.data.vectors import starting_embedding
 from penstock.data.vocabulary import PAD_ID, Labels, Vocabulary
 from penstock.errors import InputError
+from penstock.tasks.pretrained import Pretrained
 from penstock.tasks.tag.config import Config
 from penstock.tasks.tag.spans import Scheme, detect_scheme, parse
 from penstock.training.job import Batch
@@ -52,11 +53,15 @@ class Encoder:
 
     @classmethod
     def learn(cls, config: Config, forms: Counter[str], labels: Iterable[str]) -> Self:
-        """The vocabularies of the training data, from how often each form occurs, and the labels."""
+        """The vocabularies of the training data, from how often each form occurs, and the labels.
+
+        The words are those of the language model, where the tagger starts from one.
+        """
         folded = (form.lower() if config.lowercase else form for form in forms.elements())
         letters = (letter for form in forms.elements() for letter in form)
+        start = Pretrained(config.init_from) if config.init_from else None
         return cls(
-            Vocabulary.build(folded, config.min_frequency),
+            start.words if start else Vocabulary.build(folded, config.min_frequency),
             Vocabulary.build(letters, _CHARACTER_FREQUENCY),
             Labels.collect(labels, _names(config)),
             config,

@@ -9,6 +9,7 @@ import torch
 
 from penstock.data.ragged import RaggedArray
 from penstock.tasks.job import SequenceJob
+from penstock.tasks.pretrained import Pretrained
 from penstock.tasks.tag import data
 from penstock.tasks.tag.config import Config
 from penstock.tasks.tag.data import Encoder, Example, TagData
@@ -24,6 +25,13 @@ class TagJob(SequenceJob):
     """
 
     task = "tag"
+
+    @classmethod
+    def resolve(cls, config: Config) -> Config:
+        if config.init_from is None:
+            return config
+        start = Pretrained(config.init_from)
+        return start.take_over(config, min_frequency=start.config.min_frequency, lowercase=False)
 
     @classmethod
     def prepare(cls, config: Config, folder: Path) -> None:
@@ -45,6 +53,8 @@ class TagJob(SequenceJob):
         model.frequency.copy_(torch.from_numpy(np.load(folder / data.FREQUENCY)))
         if vectors is not None:
             model.start_from(torch.from_numpy(vectors), config.freeze_vectors)
+        if config.init_from:
+            Pretrained(config.init_from).start(model.word_embedding, model.encoder)
         self.model = model
 
     def collate(self, examples: list[Example]) -> Batch:

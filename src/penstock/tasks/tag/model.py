@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from penstock.data.vocabulary import PAD_ID, UNKNOWN_ID
-from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent
+from penstock.tasks.encoder import initialize_recurrent, output_size, recurrent, stacked_groups
 from penstock.tasks.tag.config import Config
 from penstock.tasks.tag.crf import (
     Chain,
@@ -64,6 +64,7 @@ class Tagger(TaskModel):
     ) -> None:
         super().__init__()
         self.word_dropout = config.word_dropout
+        self._pretrained = config.init_from is not None
         self.word_embedding = nn.Embedding(words, embedding_size, padding_idx=PAD_ID)
         self.register_buffer("frequency", torch.zeros(words))
         self.spelling = Spelling(characters, config) if config.character_hidden_size else None
@@ -94,6 +95,10 @@ class Tagger(TaskModel):
         x, _ = self.encoder(self.embedding_dropout(x), lengths=batch["lengths"])
         emissions = self.output(self.dropout(x))
         return Outputs(emissions, None if self.training else self.decode(emissions, batch["lengths"]))
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Embedding of words, recurrent layers, and the rest: spelling, scores and chain of labels."""
+        return stacked_groups(self, self.word_embedding, self.encoder, self._pretrained)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Negative log-likelihood of the labels, in nats per token."""
