@@ -10,7 +10,7 @@ from penstock.tasks.classify.model import Classifier, Pooling, SeriesInput, Toke
 from tests.tasks.classify.files import small_config
 
 
-@pytest.mark.parametrize("kind", ["last", "mean", "max", "mean+max", "attention"])
+@pytest.mark.parametrize("kind", ["last", "mean", "max", "mean+max", "last+mean+max", "attention"])
 def test_pooling_sees_no_padding(kind: str) -> None:
     torch.manual_seed(0)
     pooling = Pooling(kind, 4)
@@ -32,6 +32,7 @@ def test_pooling_is_what_its_name_says() -> None:
     assert Pooling("mean", 2)(outputs, last, lengths).tolist() == [[2, -3]]
     assert Pooling("max", 2)(outputs, last, lengths).tolist() == [[3, -2]]
     assert Pooling("mean+max", 2)(outputs, last, lengths).tolist() == [[2, -3, 3, -2]]
+    assert Pooling("last+mean+max", 2)(outputs, last, lengths).tolist() == [[7, 8, 2, -3, 3, -2]]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -47,6 +48,33 @@ def test_last_takes_the_states_at_the_length(layers: int, bidirectional: bool) -
     outputs, _ = model.recurrent(series, lengths=torch.tensor([6, 4]))
     pooled = torch.cat([outputs[1, 3, :12], outputs[1, 0, 12:]])
     torch.testing.assert_close(model.output(pooled), logits[1])
+
+
+def short_gradient(gradient_steps: int, **options: Any) -> Classifier:
+    torch.manual_seed(0)
+    plain = {"bidirectional": False, "dropout": 0.0, "pooling": "last+mean+max"}
+    config = small_config(Path("x.csv"), Path("m"), gradient_steps=gradient_steps, **plain, **options)
+    return Classifier(config, "series", 2, 0, 3).train()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_short_gradient_changes_no_output(cell: str) -> None:
+    batch = {"inputs": torch.randn(3, 9, 2), "lengths": torch.tensor([9, 6, 2])}
+    whole, short = (short_gradient(steps, cell=cell, layers=2)(batch) for steps in (0, 4))
+    torch.testing.assert_close(short, whole)
+
+
+def test_a_short_gradient_ends_where_it_should() -> None:
+    series = torch.randn(3, 9, 2, requires_grad=True)
+    short_gradient(4)({"inputs": series, "lengths": torch.tensor([9, 6, 2])}).sum().backward()
+    assert series.grad is not None
+    reached = (series.grad != 0).any(2)
+    assert reached.tolist() == [[False] * 5 + [True] * 4, [False] * 5 + [True] + [False] * 3, [False] * 9]
+
+
+def test_a_short_gradient_needs_one_direction() -> None:
+    with pytest.raises(ValueError, match="gradient_steps=4 needs bidirectional=False"):
+        small_config(Path("x.csv"), Path("m"), gradient_steps=4)
 
 
 def test_word_dropout_forgets_words_but_no_padding() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from penstock.tasks import options
 from penstock.training.config import Options, RecurrentOptions, TrainingOptions, positional
@@ -69,6 +69,12 @@ class ModelOptions(Options):
         "mean+max",
         description="how the outputs of all steps become one vector; 'last' takes the final states",
     )
+    gradient_steps: int = Field(
+        0,
+        ge=0,
+        description="steps that the gradient goes back from the end of a batch of long sequences, which are "
+        "read in full; needs one direction, and 0 stands for all steps",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target that is spread evenly over all labels"
     )
@@ -84,6 +90,13 @@ class Config(
     DataOptions,
 ):
     """Classification."""
+
+    @model_validator(mode="after")
+    def _gradient_has_a_way_back(self):
+        """Raise ValueError for a gradient that is cut off where a direction begins."""
+        if self.gradient_steps and self.bidirectional:
+            raise ValueError(f"gradient_steps={self.gradient_steps} needs bidirectional=False")
+        return self
 
 
 class Columns(Options):

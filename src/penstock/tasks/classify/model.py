@@ -1,5 +1,7 @@
 """The classifier: input layer, stacked recurrent layers, pooling over time, linear."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +26,7 @@ class Classifier(TaskModel):
     def __init__(self, config: Config, kind: str, input_size: int, embedding_size: int, classes: int) -> None:
         super().__init__()
         self.label_smoothing = config.label_smoothing
+        self.gradient_steps = config.gradient_steps
         self._pretrained = config.init_from is not None
         if kind == "series":
             self.input = SeriesInput(input_size, config.noise)
@@ -37,11 +40,25 @@ class Classifier(TaskModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C) for "inputs", int64 (B, T) or float32 (B, T, D), with "lengths" (B,)."""
-        outputs, state = self.recurrent(self.input(batch["inputs"]), lengths=batch["lengths"])
+        outputs, state = self._read(self.input(batch["inputs"]), batch["lengths"])
         hidden = state[0] if isinstance(state, tuple) else state
         directions = 2 if self.recurrent.bidirectional else 1
         last = hidden[-directions:].transpose(0, 1).flatten(1)
         return self.output(self.dropout(self.pooling(outputs, last, batch["lengths"])))
+
+    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
+        """Outputs and final states of the recurrent layers for x (B, T, D).
+
+        In training the gradient goes back through the last `gradient_steps` only, as in truncated
+        back-propagation through time (Williams & Peng 1990).
+        """
+        early = x.shape[1] - self.gradient_steps
+        if not self.training or not self.gradient_steps or early <= 0:
+            return self.recurrent(x, lengths=lengths)
+        with torch.no_grad():
+            before, state = self.recurrent(x[:, :early], lengths=lengths.clamp(max=early))
+        after, state = self.recurrent(x[:, early:], state, lengths=(lengths - early).clamp(min=0))
+        return torch.cat([before, after], 1), state
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Embedding, recurrent layers, and what is above them."""
