@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from penstock.errors import InputError
 
-_PIECE = 1 << 16  # bytes of a line read at a time where its end does not matter
+_PIECE = 1 << 16  # bytes read at a time where lines do not matter
 _BOM = b"\xef\xbb\xbf"
 # What reading raises where a compressed file is cut off or damaged.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -68,7 +68,7 @@ def read_lines(path: str | os.PathLike[str], keep_ends: bool = False) -> Iterato
 
 
 def read_text(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a UTF-8 text file, which may be gzipped, in pieces: its lines with their ends, long ones cut.
+    """Yield a UTF-8 text file, which may be gzipped, in pieces: some lines with their ends, long ones cut.
 
     The pieces together are the text, without a byte order mark. However long a line is, little is in memory.
 
@@ -79,11 +79,11 @@ def read_text(path: str | os.PathLike[str]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with open_bytes(path) as file:
         try:
-            while raw := file.readline(_PIECE):
+            while raw := file.read(_PIECE) + file.readline(_PIECE):
                 if text := decoder.decode(raw):
                     empty = False
                     yield text
-                number += raw.endswith(b"\n")
+                number += raw.count(b"\n")
             decoder.decode(b"", final=True)
         except DAMAGED as error:
             raise InputError(
@@ -91,6 +91,7 @@ def read_text(path: str | os.PathLike[str]) -> Iterator[str]:
             ) from None
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
+            number += error.object.count(b"\n", 0, error.start)
             raise InputError(f"{path}, line {number}: expected UTF-8, got the byte 0x{byte:02x}") from None
     if empty:
         raise InputError(f"{path}: the file is empty")

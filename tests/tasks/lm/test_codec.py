@@ -1,5 +1,6 @@
 """Text to tokens and back, at every level."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,19 @@ def test_rare_and_left_over_tokens_are_unknown() -> None:
     assert learn("char", "aab").decode([2, 1, 3]) == "a\N{REPLACEMENT CHARACTER}b"
 
 
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_tokens_do_not_depend_on_how_the_text_is_read(level: Level) -> None:
+    text = TEXT * 3 + "\n \n  end"
+    learnt = learn(level, text, size=400)
+    whole = learnt.encode(text).tolist()
+    for pieces in (text.splitlines(keepends=True), [text], ["", *re.findall(r"\r\n|.", text, re.S)]):
+        assert [id for ids in learnt.encode_stream(pieces) for id in ids.tolist()] == whole
+
+
+def test_half_a_character_is_unknown() -> None:
+    assert learn("char").encode("a\ud800").tolist()[1] == 1
+
+
 def test_words_are_not_cut_where_pieces_end() -> None:
     assert list(codec.whole_words(["one tw", "o th", "ree\n", "f", "our"])) == [
         "one ",
@@ -80,6 +94,26 @@ def test_words_are_not_cut_where_pieces_end() -> None:
         "four",
     ]
     assert list(codec.whole_words(["x" * 60_000] * 2)) == ["x" * 60_000 * 2]
+
+
+def test_lines_are_not_cut_where_pieces_end() -> None:
+    assert list(codec.whole_lines(["one tw", "o\nth", "ree\n\n  f", "our"])) == [
+        "one two\n",
+        "three\n\n",
+        "  four",
+    ]
+    long = "word " * 15_000
+    parts = list(codec.whole_lines([long, long, "end"]))
+    assert "".join(parts) == long * 2 + "end"
+    assert parts[1] == " end"
+    assert list(codec.whole_lines(["x" * 60_000] * 2)) == ["x" * 60_000 * 2]
+
+
+def test_a_beginning_has_the_pieces_of_the_text_it_begins() -> None:
+    learnt = learn("bpe", "Ann saw her boat.\n" * 9)
+    whole = learnt.encode("Ann saw her boat.\n").tolist()
+    (start,) = learnt.encode_stream(["Ann saw her boat"])
+    assert whole[: len(start)] == start.tolist()
 
 
 def test_mistakes() -> None:

@@ -6,6 +6,8 @@ character or word that the vocabulary lacks. Bytes and pieces know everything.
 
 import abc
 import codecs
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -23,7 +25,9 @@ Level = Literal["char", "byte", "word", "bpe"]
 Ids = NDArray[np.integer[Any]]
 _VOCABULARY, _TOKENIZER = "vocabulary.json", "tokenizer.json"
 _SPECIAL = 2  # ids of <pad> and <unk>, before those of bytes
-_LONGEST_WORD = 100_000  # characters; what is longer is text without white space
+_LONGEST = 100_000  # characters of a word or a line that is waited for; longer ones are cut
+_WORD = re.compile(r"\n|\S+")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -41,9 +45,6 @@ class Decoder(abc.ABC):
 
 class Codec(abc.ABC):
     """Text to token ids (0 <= id < len(codec)) and back."""
-
-    # Whether a text may be cut only at white space, so that its parts have the same tokens as the whole.
-    whole_words = False
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -70,8 +71,12 @@ class Codec(abc.ABC):
         return "".join(map(decoder.push, tokens)) + decoder.end()
 
     def encode_stream(self, pieces: Iterable[str]) -> Iterator[Ids]:
-        """The ids of a text that comes in pieces."""
-        return map(self.encode, whole_words(pieces) if self.whole_words else pieces)
+        """The ids of a text that comes in pieces, the same wherever they are cut."""
+        return map(self.encode, self.whole(pieces))
+
+    def whole(self, pieces: Iterable[str]) -> Iterable[str]:
+        """The same text in pieces that have the tokens of the whole."""
+        return pieces
 
 
 def whole_words(pieces: Iterable[str]) -> Iterator[str]:
@@ -80,9 +85,24 @@ def whole_words(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         text = rest + piece
         rest = text.rsplit(maxsplit=1)[-1] if text and not text[-1].isspace() else ""
-        rest = rest if len(rest) <= _LONGEST_WORD else ""
+        rest = rest if len(rest) <= _LONGEST else ""
         if whole := text[: len(text) - len(rest)]:
             yield whole
+    if rest:
+        yield rest
+
+
+def whole_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text in pieces that end where lines do; very long lines are cut before a space."""
+    rest = ""
+    for piece in pieces:
+        text = rest + piece
+        end = text.rfind("\n") + 1
+        if len(text) - end > _LONGEST:
+            end = max(end, text.rfind(" ")) or len(text)
+        rest = text[end:]
+        if end:
+            yield text[:end]
     if rest:
         yield rest
 
@@ -106,8 +126,15 @@ class _Tokens(Codec):
 class Characters(_Tokens):
     """Unicode characters."""
 
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary)
+        self._ids = np.full(sys.maxunicode + 1, UNKNOWN_ID, np.int32)  # of every character there can be
+        for token, character in enumerate(vocabulary):
+            if len(character) == 1:
+                self._ids[ord(character)] = token
+
     def encode(self, text: str) -> Ids:
-        return self.vocabulary.ids(text)
+        return self._ids[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
 
     def decoder(self, after: str = "") -> Decoder:
         return _CharacterDecoder(self.vocabulary.tokens)
@@ -124,7 +151,8 @@ class _CharacterDecoder(Decoder):
 class Words(_Tokens):
     """Words between white space; an end of line is a word too. As text they have one space between them."""
 
-    whole_words = True
+    def whole(self, pieces: Iterable[str]) -> Iterable[str]:
+        return whole_words(pieces)
 
     def encode(self, text: str) -> Ids:
         return self.vocabulary.ids(words(text)).clip(min=UNKNOWN_ID)  # "<pad>" in a text is text
@@ -133,12 +161,9 @@ class Words(_Tokens):
         return _WordDecoder(self.vocabulary.tokens, after)
 
 
-def words(text: str) -> Iterator[str]:
-    """The words of a text, and its ends of lines."""
-    for line in text.splitlines(keepends=True):
-        yield from line.split()
-        if line.endswith(("\n", "\r")):
-            yield "\n"
+def words(text: str) -> list[str]:
+    """The words of a text, and its ends of lines as "\\n"."""
+    return _WORD.findall(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 class _WordDecoder(Decoder):
@@ -193,9 +218,10 @@ class Bytes(_Bytes):
 
 
 class Pieces(_Bytes):
-    """Pieces by byte-pair encoding of UTF-8 (Sennrich et al. 2016), which spell every text exactly."""
+    """Pieces by byte-pair encoding of UTF-8 (Sennrich et al. 2016), which spell every text exactly.
 
-    whole_words = True
+    Every line is encoded by itself. A space is part of the piece after it.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -204,7 +230,10 @@ class Pieces(_Bytes):
         return self._tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> Ids:
-        return encode_batch(self._tokenizer, [text])[0] if text else np.zeros(0, np.int32)
+        return np.concatenate([np.zeros(0, np.int32), *encode_batch(self._tokenizer, _LINE.findall(text))])
+
+    def whole(self, pieces: Iterable[str]) -> Iterable[str]:
+        return whole_lines(pieces)
 
     def spelled(self, token: int) -> bytes:
         piece = self._tokenizer.id_to_token(token) if token > UNKNOWN_ID else None
@@ -237,8 +266,8 @@ def learn(level: Level, pieces: Iterable[str], vocabulary_size: int, min_frequen
             raise InputError(
                 f"--vocabulary-size {vocabulary_size}: expected at least {len(Bytes())} for --level bpe"
             )
-        text = whole_words(pieces)
-        return Pieces(train_tokenizer(text, "bpe", vocabulary_size, False, min_frequency, exact=True))
+        lines = chain.from_iterable(map(_LINE.findall, whole_lines(pieces)))
+        return Pieces(train_tokenizer(lines, "bpe", vocabulary_size, False, min_frequency, exact=True))
     if level == "char":
         characters = chain.from_iterable(pieces)
         return Characters(Vocabulary.build(characters, min_frequency, vocabulary_size))
