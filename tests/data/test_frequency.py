@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.data.frequency import (
+    Calendar,
     Frequency,
     calendar_features,
     counts_steps,
@@ -93,3 +94,27 @@ def test_calendar_features_are_on_the_circle() -> None:
     assert Frequency("microsecond", 24 * _HOUR).calendar == ["weekday", "month"]
     assert Frequency("month", 1).calendar == ["month"]
     assert calendar_features(Frequency("number", 1), np.arange(3)).shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "start"),
+    [
+        (Frequency("microsecond", _HOUR), "2020-05-07 03:00"),
+        (Frequency("microsecond", 7 * _HOUR), "1969-12-31 23:30"),
+        (Frequency("month end", 1), "2020-01-31"),
+        (Frequency("weekday", 1), "2020-01-02"),
+    ],
+)
+def test_blocks_of_calendar_features_are_those_of_the_steps(frequency: Frequency, start: str) -> None:
+    calendar = Calendar(frequency)
+    (first,) = stamps(start).tolist()
+    for begin, end in ((0, 5), (4000, 5000), (-3, 9), (8191, 8192), (100, 9000)):
+        expected = calendar_features(frequency, frequency.stamps(first, np.arange(begin, end)))
+        assert np.array_equal(calendar.features(first, begin, end), expected)
+
+
+def test_few_blocks_are_kept() -> None:
+    calendar = Calendar(Frequency("microsecond", _HOUR))
+    for number in range(300):
+        calendar.features(number, 0, 1)
+    assert len(calendar._blocks) == 256

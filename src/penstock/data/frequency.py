@@ -19,6 +19,9 @@ Stamps = NDArray[np.int64]
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _WEEK = 7 * _DAY
+_SAMPLE = 1 << 16  # stamps that the frequency is guessed from
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_BLOCK, _MOST_BLOCKS = 4096, 256  # steps of a block of calendar features; blocks kept, some 100 kB each
 _DAYS_ONLY = re.compile(r"(19|20)\d{6}")
 _LOOSE = re.compile(r"(\d{4})[-/](\d{1,2})(?:[-/](\d{1,2})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?)?")
 
@@ -114,7 +117,7 @@ def parse_stamp(text: str) -> int | None:
         except ValueError:
             return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * _SECOND)
+    return (moment - _FIRST) // timedelta(microseconds=1)
 
 
 def parse_number(text: str) -> int | None:
@@ -128,13 +131,14 @@ def counts_steps(text: str) -> bool:
 
 
 def guess_frequency(stamps: Stamps, numbers: bool) -> Frequency:
-    """The step that occurs most often.
+    """The step that occurs most often; of long series, among the first ones.
 
     Args:
         stamps: of one series, two or more different ones, in any order.
         numbers: whether they are counted, not dated.
     """
-    stamps = np.unique(stamps)
+    stamps = np.sort(stamps)
+    stamps = stamps[np.diff(stamps, prepend=stamps[0] - 1) > 0][:_SAMPLE]
     step = _most_frequent(np.diff(stamps))
     if numbers:
         return Frequency("number", step)
@@ -167,6 +171,42 @@ def _most_frequent(steps: NDArray[np.int64]) -> int:
 def _weekday(stamps: Stamps) -> NDArray[np.int64]:
     """Monday 0 to Sunday 6."""
     return (stamps // _DAY + 3) % 7  # 1 January 1970 was a Thursday
+
+
+class Calendar:
+    """`calendar_features` of any steps of any series: computed in blocks, of which the latest are kept.
+
+    Args:
+        frequency: of the series.
+    """
+
+    def __init__(self, frequency: Frequency) -> None:
+        self.frequency = frequency
+        self._blocks: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def features(self, start: int, first: int, last: int) -> NDArray[np.float32]:
+        """Of steps `first` to before `last`, which may be negative, of a series that begins at `start`."""
+        origin, offset = self._origin(start)
+        first, last = first + offset, last + offset
+        numbers = range(first // _BLOCK, (last - 1) // _BLOCK + 1)
+        steps = np.concatenate([self._block(origin, number) for number in numbers])
+        return steps[first - numbers[0] * _BLOCK :][: last - first]
+
+    def _origin(self, start: int) -> tuple[int, int]:
+        """A stamp that series of other beginnings share, and the step of `start` counted from there."""
+        if self.frequency.unit == "microsecond":
+            return start % self.frequency.count, start // self.frequency.count
+        return start, 0
+
+    def _block(self, origin: int, number: int) -> NDArray[np.float32]:
+        found = self._blocks.get((origin, number))
+        if found is None:
+            steps = np.arange(number * _BLOCK, (number + 1) * _BLOCK)
+            found = calendar_features(self.frequency, self.frequency.stamps(origin, steps))
+            if len(self._blocks) == _MOST_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[origin, number] = found
+        return found
 
 
 def calendar_features(frequency: Frequency, stamps: Stamps) -> NDArray[np.float32]:

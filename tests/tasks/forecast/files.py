@@ -1,11 +1,14 @@
 """Small files to forecast."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from penstock.tasks.forecast.config import Config
+from tests.cli.command import ENVIRONMENT
 
 SMALL = {
     "horizon": 12,
@@ -81,3 +84,11 @@ SHOPS = {
     "horizon": 6,
     "window": 12,
 }
+
+
+def run_python(code: str, *arguments: Any) -> str:
+    """What a Python process prints."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -85,6 +85,8 @@ class Encoder:
 
     def numbers(self, values: NDArray[np.float64]) -> Floats:
         """Of (C, T) the numbers, (T, N): a missing one is the one before it or 0, and may be marked."""
+        if not len(self._numeric):
+            return np.zeros((values.shape[1], 0), np.float32)
         found = values[self._numeric]
         absent = np.isnan(found[self._marked])
         standard = (fill_forward(found) - self._means) / self._deviations
@@ -92,9 +94,10 @@ class Encoder:
 
     def codes(self, values: NDArray[np.float64]) -> Codes:
         """Of (C, T) the categories, (T, N): 0 for one that is missing or was never seen."""
+        if not len(self._categorical):
+            return np.zeros((values.shape[1], 0), np.int64)
         found = np.nan_to_num(values[self._categorical], nan=-1).astype(np.int64)
-        pairs = zip(self._lookups, found, strict=True)
-        return np.stack([lookup[row] for lookup, row in pairs], 1) if len(found) else found.T
+        return np.stack([lookup[row] for lookup, row in zip(self._lookups, found, strict=True)], 1)
 
 
 def _lookup(known: Sequence[str], categories: Sequence[str]) -> Codes:

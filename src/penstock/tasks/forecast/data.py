@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penstock.data.frequency import Frequency, calendar_features
+from penstock.data.frequency import Calendar, Frequency
 from penstock.data.panel import Columns, Group, Panel, Schema, TimeSeries, open_panel, read_panel
 from penstock.errors import InputError
 from penstock.tasks.forecast.config import ColumnOptions, Config
@@ -134,6 +134,7 @@ class Windows:
         numbers = {name: number for number, name in enumerate(layout.scales, 1)}
         self.numbers = [numbers.get(series.name, 0) for series in panel.series]
         self._encoders = [Encoder(role, panel.schema.categories) for role in layout.covariates]
+        self._calendar = Calendar(panel.frequency) if config.calendar else None
         self._has_features = config.calendar or any(layout.covariates)
 
     @property
@@ -155,7 +156,13 @@ class Windows:
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         """One example: see `collate`."""
-        number, target = map(int, self.examples[index])
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Several of them, as a DataLoader asks for them."""
+        return [self._example(*origin) for origin in self.examples[np.array(indices)].tolist()]
+
+    def _example(self, number: int, target: int) -> dict[str, Any]:
         series, end = self.panel.series[number], target - self.config.gap
         example = {
             "window": _cut(series.values, end - self.config.window, end),
@@ -171,16 +178,16 @@ class Windows:
         past, known, static = self._encoders
         before = _cut(series.past, end - window, end)
         ahead = _cut(series.known, end - window, target + horizon)
-        seen = np.r_[:window, window + self.config.gap : window + self.config.gap + horizon]
-        numbers = known.numbers(ahead)[seen]
-        if self.config.calendar:
-            stamps = self.panel.frequency.stamps(series.start, end - window + seen)
-            numbers = np.concatenate([numbers, calendar_features(self.panel.frequency, stamps)], 1)
+        numbers = known.numbers(ahead)
+        if self._calendar:
+            calendar = self._calendar.features(series.start, end - window, target + horizon)
+            numbers = np.concatenate([numbers, calendar], 1)
+        gap = slice(window, window + self.config.gap)
         return {
             "past_numbers": past.numbers(before),
             "past_codes": past.codes(before),
-            "known_numbers": numbers,
-            "known_codes": known.codes(ahead)[seen],
+            "known_numbers": np.delete(numbers, gap, 0),
+            "known_codes": np.delete(known.codes(ahead), gap, 0),
             "static_numbers": static.numbers(series.static[:, None])[0],
             "static_codes": static.codes(series.static[:, None])[0],
         }
