@@ -73,7 +73,7 @@ $(VENV)/.train: pyproject.toml constraints.txt scripts/prerequisites.sh scripts/
 
 $(VENV)/.tools: $(VENV)/.train
 	@echo "Installing the developers' tools ..."
-	@$(BIN)/python scripts/requirements.py dev docs search > $(VENV)/requirements.txt
+	@$(BIN)/python scripts/requirements.py dev docs search sklearn > $(VENV)/requirements.txt
 	@$(PIP) --requirement $(VENV)/requirements.txt
 	@touch $@
 

@@ -171,7 +171,10 @@ def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", *(f"docs/{page}.md" for page in ("classify", "tag", "lm", "forecast", "search"))],
+    [
+        "README.md",
+        *(f"docs/{page}.md" for page in ("classify", "tag", "lm", "forecast", "search", "sklearn")),
+    ],
 )
 @pytest.mark.usefixtures("desk")
 def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

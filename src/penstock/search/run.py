@@ -29,7 +29,7 @@ from penstock.search.progress import Progress
 from penstock.search.space import HOW_TO_RUN, as_dict, default_space, read_space
 from penstock.search.study import Study, Trial, quiet_optuna
 from penstock.training import fit
-from penstock.training.config import TrainingOptions
+from penstock.training.config import TrainingOptions, sentence
 from penstock.training.observer import Observer
 from penstock.training.report import Report, make_console
 from penstock.training.workspace import Workspace, to_dict
@@ -128,7 +128,7 @@ class Search:
         try:
             config = self._with(trial.params, output, resume=_can_resume(output))
         except ValidationError as error:
-            return study.end(trial, "impossible", note=_sentence(error))
+            return study.end(trial, "impossible", note=sentence(error))
         started = time.monotonic()
         progress.update()
         try:
@@ -269,8 +269,3 @@ def _can_resume(output: Path) -> bool:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     return False
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return str(first["ctx"]["error"]) if "ctx" in first and "error" in first["ctx"] else first["msg"]

@@ -6,9 +6,13 @@ description, one default and one range for all three. This module imports neithe
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from penstock.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 # Options that say how a run is started, not what is trained: they are not stored with the model.
 RUN_ONLY = ("overwrite", "resume")
@@ -19,6 +23,26 @@ STARTED_FROM = ("resume_from",)
 def positional(metavar: str) -> dict[str, Any]:
     """`json_schema_extra` of a field that the command line takes by position, shown as `metavar`."""
     return {"positional": metavar}
+
+
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
+    """`model` with these values.
+
+    Raises:
+        InputError: naming the first value that is wrong, or what does not go together.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(sentence(error)) from None
+
+
+def sentence(error: ValidationError) -> str:
+    """The first mistake that pydantic found, in one sentence that names the field and the value."""
+    first = error.errors()[0]
+    if first["loc"]:
+        return f"{first['loc'][0]}: {first['msg'].lower()}, got {first['input']!r}"
+    return str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
 
 
 class Options(BaseModel):
