@@ -138,8 +138,9 @@ def test_inputs_in_any_memory(bf16_set: str) -> None:
         y, _ = layer(x, state)
         expected, _ = layer(x.contiguous(), state.contiguous())
         assert torch.equal(y, expected)
-        got = torch.autograd.grad(y.sum(), layer.weight_ih_l0)
-        assert torch.equal(got[0], torch.autograd.grad(expected, layer.weight_ih_l0, torch.ones_like(y))[0])
+        weight = layer.get_parameter("weight_ih_l0")
+        (got,) = torch.autograd.grad(y.sum(), weight)
+        assert torch.equal(got, torch.autograd.grad(expected, weight, torch.ones_like(y))[0])
 
 
 def test_all_arrays_must_be_bfloat16() -> None:
