@@ -173,7 +173,7 @@ def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
     "name",
     [
         "README.md",
-        *(f"docs/{page}.md" for page in ("classify", "tag", "lm", "forecast", "search", "sklearn")),
+        *(f"docs/{page}.md" for page in ("classify", "tag", "lm", "forecast", "search")),
     ],
 )
 @pytest.mark.usefixtures("desk")
@@ -186,6 +186,13 @@ def test_the_document_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if "classify.train(" in block:
             shutil.rmtree("mood")
         exec(compile(block, name, "exec"), names)
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_estimators_of_the_document_work() -> None:
+    code = "\n".join(blocks(ROOT / "docs/sklearn.md", "python"))
+    exec(compile(code, "docs/sklearn.md", "exec"), {})
+    assert Path("mood-estimator/config.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["docs/accelerate.md", "docs/layers.md"])

@@ -70,7 +70,7 @@ def test_parameters_are_the_options_of_the_task(kind: Any) -> None:
         if name != "verbose":
             default = fields[name].default
             assert value == (tuple(default) if isinstance(default, list) else default)
-    assert f"hidden_size: {fields['hidden_size'].description}" in inspect.getdoc(kind)
+    assert f"hidden_size: {fields['hidden_size'].description}" in (inspect.getdoc(kind) or "")
     with pytest.raises(TypeError, match="unknown parameter 'hiden_size'"):
         kind(hiden_size=3)
     with pytest.raises(NotFittedError):
@@ -195,7 +195,7 @@ def test_language() -> None:
     assert model.fit(X, dev=X[:5]).metrics_["perplexity"] > 1
 
 
-def test_forecasts() -> None:
+def test_forecasts(tmp_path: Path) -> None:
     steps = np.arange(120)
     X = np.stack([np.sin(steps / 2), 5 + np.cos(steps / 2)], 1)
     small = {**SMALL, "horizon": 4, "window": 12, "dev_fraction": 0.2}
@@ -207,6 +207,9 @@ def test_forecasts() -> None:
     assert (np.diff(quantiles) > 0).all()
     assert np.allclose(quantiles[..., 1], model.predict(X[:50]))
     assert model.score(X) < 0
+    model.save(tmp_path / "model")
+    further = Forecaster(resume_from=tmp_path / "model", epochs=1, threads=1).fit(X)
+    assert further.predict().shape == (4, 2)  # the horizon is that of the model
     scores = cross_val_score(Forecaster(**small), X, cv=TimeSeriesSplit(2), error_score=RAISE)
     assert (scores < 0).all()
     assert Forecaster(**small).fit(X[:, 0]).predict().shape == (4, 1)
@@ -218,5 +221,5 @@ def test_forecasts() -> None:
     with pytest.raises(InputError, match="expected a model of loss='quantile', got loss='mse'"):
         framed.predict_quantiles()
     long = pd.DataFrame({"shop": ["x"] * 60 + ["y"] * 60, "day": list(range(60)) * 2, "sold": steps % 7.0})
-    shops = Forecaster(**small, id_column="shop", time_column="day", value_column="sold").fit(long)
+    shops = Forecaster(**small, id_column="shop", time_column="day", target=["sold"]).fit(long)
     assert shops.predict().shape == (4, 2)

@@ -67,6 +67,7 @@ def _options(task: str, without: Iterable[str | type[BaseModel]] = ()) -> Callab
         init.__qualname__ = f"{kind.__qualname__}.__init__"
         kind.__init__ = init
         kind._task = task
+        kind._defaults = defaults
         lines = [
             f"        {name}: {field.description} ({defaults[name]!r})" for name, field in fields.items()
         ]
@@ -92,6 +93,7 @@ class _Estimator(BaseEstimator):
     """
 
     _task: ClassVar[str]
+    _defaults: ClassVar[dict[str, Any]]
     verbose: bool
     device: str
     threads: int | None
@@ -123,9 +125,17 @@ class _Estimator(BaseEstimator):
         return {name: value for name, value in vars(self).items() if name != "_loaded"}
 
     def _train(self, write: Callable[[Path], Mapping[str, Any]]) -> Self:
-        """Train on the files that `write` puts into a folder; it returns the options that name them."""
+        """Train on the files that `write` puts into a folder; it returns the options that name them.
+
+        Parameters that are the defaults count as not given: some options take them over from another model.
+        """
         model = tasks.get_config(self._task).Config
-        chosen = {name: value for name, value in self.get_params(deep=False).items() if name != "verbose"}
+        parameters = self.get_params(deep=False)
+        chosen = {
+            name: value
+            for name, value in parameters.items()
+            if name != "verbose" and value != self._defaults[name]
+        }
         with TemporaryDirectory(prefix="penstock-") as name:
             folder = Path(name)
             output = folder / "model"
@@ -225,7 +235,7 @@ class TextClassifier(_Classifier):
         return _texts(X)
 
 
-@_options("classify", without=["label", TextOptions, SeriesOptions])
+@_options("classify", without=["label", "init_from", TextOptions, SeriesOptions])
 class SeriesClassifier(_Classifier):
     """One label for a series of numbers; what `penstock train classify --id` trains."""
 
@@ -293,7 +303,7 @@ class Tagger(_Estimator):
         return float(accuracy_score(*([tag for tags in part for tag in tags] for part in (truth, found))))
 
 
-@_options("lm", without=["test_fraction"])
+@_options("lm", without=["test_fraction", "text"])
 class LanguageModel(_Estimator):
     """The next character, word or piece of a text; what `penstock train lm` trains."""
 
