@@ -100,7 +100,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("reviews.csv", "more-reviews.csv", "new-reviews.csv"):
         rows = [(f"A {chance.choice(moods[mood])} film.", mood) for mood in moods for _ in range(30)]
         Path(name).write_text("review,mood\n" + "".join(f"{text},{mood}\n" for text, mood in rows), "utf-8")
-    Path("reviews.txt").write_text("".join(f"{text}\n" for text, _ in rows * 20), "utf-8")
     for name in ("gestures.csv", "new-gestures.csv"):
         steps = [
             f"{k},{second},{'up' if k % 2 else 'down'},{chance.random():.3f},{chance.random():.3f}\n"

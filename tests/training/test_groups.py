@@ -125,7 +125,7 @@ def test_an_interrupted_and_resumed_run_equals_the_unbroken_one(tmp_path: Path, 
 
 def test_two_processes_wait_for_no_frozen_layer(tmp_path: Path) -> None:
     table = tmp_path / "moods.csv"
-    rows = [f"{word} film number {i},{word}\n" for i in range(20) for word in ("good", "bad")]
+    rows = [f"{word} film number {i},{word}\n" for i in range(120) for word in ("good", "bad")]
     table.write_text("text,label\n" + "".join(rows))
     penstock(
         "train", "classify", table, "--text", "text", "--output", tmp_path / "model", "--processes", "2",
