@@ -26,11 +26,13 @@ def run(arguments: list[str]) -> int:
         return 0
     folder, task, options = parse("evaluate", "DIR DATA [options]", arguments, "EvaluateOptions")
     from penstock.files import atomic_write
-    from penstock.training.report import make_console
+    from penstock.training.report import make_console, show_figures
 
     figures = task.evaluate(folder, **options.model_dump(exclude={"json_file"}))
     console = make_console()
-    _show_metrics(console, figures["metrics"], figures.get("references", {}))
+    references = figures.get("references", {})
+    parts = {"model" if references else "value": figures["metrics"], **references}
+    show_figures(console, parts, figures.get("comparisons", {}))
     if figures.get("labels"):
         _show_labels(console, figures["labels"])
     if "confusion" in figures and len(figures["labels"]) <= _WIDEST_CONFUSION:
@@ -39,19 +41,6 @@ def run(arguments: list[str]) -> int:
         with atomic_write(options.json_file) as file:
             file.write(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     return 0
-
-
-def _show_metrics(
-    console: "Console", metrics: dict[str, float], references: dict[str, dict[str, float]]
-) -> None:
-    """The figures of the model, and beside them those of simpler methods."""
-    from penstock.training.report import make_table
-
-    table = make_table("metric", ">value", *(f">{name}" for name in references))
-    for name, value in metrics.items():
-        others = (f"{part[name]:.4f}" if name in part else "" for part in references.values())
-        table.add_row(name.replace("_", " "), f"[bold]{value:.4f}[/]", *others)
-    console.print(table)
 
 
 def _show_labels(console: "Console", labels: dict[str, dict[str, Any]]) -> None:

@@ -11,7 +11,8 @@ flags of its verb. The rest of a task: `data.py` (files -> encoded examples), `m
 the lines that `penstock predict` writes (or parts of them, `penstock.tasks.streams.Part`), in input order,
 reading its input as it goes. `evaluate` returns "metrics" (name -> number) and, where the task has them:
 "labels" (label -> "precision", "recall", "f1", "count"), the "confusion" matrix, whose rows are the true
-labels in the order of "labels", and "references" (name of a simpler method -> its metrics).
+labels in the order of "labels"; "references" (name of a simpler method -> its metrics); and "comparisons"
+(title -> "model" and the names of slower methods -> their metrics on a part of the data).
 """
 
 import importlib

@@ -31,3 +31,23 @@ def use_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators that a step on `device` draws from.
+
+    `torch.manual_seed` would do, but where CUDA is not in use it notes every call with its traceback.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Draw from seeded generators while the block runs, and go on with the others as if it had not."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed_generators(device, seed)
+        yield

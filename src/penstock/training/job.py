@@ -10,9 +10,10 @@ A task subclasses `Job`, and `penstock.training.fit(JobClass, config)` does the 
 import abc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from penstock.training.config import TrainingOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # predicting takes no torchmetrics, which are slow to import
     Metric = torchmetrics.Metric | torchmetrics.MetricCollection
 
 Batch = dict[str, Tensor]
+Figures = dict[str, float]
 
 
 class SequenceDataset(Protocol):
@@ -50,6 +52,20 @@ class BatchSampler(Protocol):
     def __iter__(self) -> Iterator[list[Any]]: ...
 
     def set_epoch(self, epoch: int) -> None: ...
+
+
+class Comparison(NamedTuple):
+    """Methods too slow for all test data, measured on a part of them.
+
+    Attributes:
+        title: which part it is.
+        data: that part, which the model is measured on too.
+        methods: name -> figures there.
+    """
+
+    title: str
+    data: SequenceDataset
+    methods: dict[str, Figures]
 
 
 class TaskModel(nn.Module, abc.ABC):
@@ -138,9 +154,16 @@ class Job(abc.ABC):
     def metric(self) -> "Metric":
         """A fresh metric: `update(outputs, batch)`, `compute() -> {name: number}`, summed over processes."""
 
-    def references(self) -> dict[str, dict[str, float]]:
+    def complete(self, device: torch.device) -> None:  # noqa: B027  (most tasks change nothing)
+        """Last changes to the trained model, before it is measured on the test data and saved."""
+
+    def references(self) -> dict[str, Figures]:
         """Name of a simpler method -> its figures on the test data, shown beside those of the model."""
         return {}
+
+    def comparison(self) -> Comparison | None:
+        """Slower methods on a part of the test data, shown beside the model there."""
+        return None
 
     @abc.abstractmethod
     def assets(self) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Layer:
 
 @torch.no_grad()
 def layers(model: TaskModel, batch: Batch) -> list[Layer]:
-    """The layers of `model`, with the shapes that they give out for `batch`."""
+    """The layers of `model` that have weights or take part, with the shapes that they give for `batch`."""
     shapes: dict[str, tuple[int, ...] | None] = {}
 
     def note(name: str, output: Any) -> None:
@@ -51,6 +51,7 @@ def layers(model: TaskModel, batch: Batch) -> list[Layer]:
     return [
         Layer(name, _kind(child), shapes.get(name), count(child), count(child, trained=False))
         for name, child in model.named_children()
+        if name in shapes or any(True for _ in child.parameters())
     ]
 
 

@@ -9,6 +9,7 @@ import torchmetrics
 from torch import Tensor
 
 from penstock.training.config import TrainingOptions
+from penstock.training.device import seed_generators
 from penstock.training.groups import LayerGroups
 from penstock.training.job import Batch, TaskModel
 from penstock.training.schedule import Schedule
@@ -62,7 +63,7 @@ class Learner(pl.LightningModule):
         """Seed, learning rates and frozen layers follow from the step alone: a resumed run repeats them."""
         step = self.trainer.global_step
         seed = np.random.SeedSequence([self.config.seed, self.trainer.global_rank, step]).generate_state(2)
-        _seed(self.device, int(seed[0]) << 31 ^ int(seed[1]))
+        seed_generators(self.device, int(seed[0]) << 31 ^ int(seed[1]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * group["rate"]
         self.groups.freeze(self.trainer.current_epoch)
@@ -97,15 +98,3 @@ def _of_every_process(value: Any) -> list[Any]:
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
-
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed the generators that a step on `device` draws from.
-
-    `torch.manual_seed` would do, but where CUDA is not in use it notes every call with its traceback.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)

@@ -1,6 +1,7 @@
 """What is said about a run: the layers before it, the figures after it, and the model card."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Report:
         best_epoch: the one whose weights were saved, from 1; 0 if none ended.
         seconds: of training and measuring, earlier parts of a resumed run included.
         interrupted: whether it was stopped before its end.
+        comparisons: title -> "model" and names of slower methods -> their figures on a part of the test data.
     """
 
     output: Path
@@ -36,6 +38,7 @@ class Report:
     best_epoch: int
     seconds: float
     interrupted: bool
+    comparisons: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -44,8 +47,13 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as metrics.json holds them."""
+        compared = {
+            title: {name: _rounded(figures) for name, figures in parts.items()}
+            for title, parts in self.comparisons.items()
+        }
         return {
             **{part: _rounded(figures) for part, figures in self.metrics.items()},
+            **({"comparisons": compared} if compared else {}),
             "parameters": self.parameters,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
@@ -78,14 +86,7 @@ def show_layers(console: Console, rows: list[Layer]) -> None:
 
 def show_report(console: Console, report: Report) -> None:
     """Print the figures of a finished run, and where things lie."""
-    if report.metrics:
-        table = make_table("", *(f">{part}" for part in report.metrics))
-        for name in next(iter(report.metrics.values())):
-            table.add_row(
-                name.replace("_", " "),
-                *(f"{part[name]:.4f}" if name in part else "" for part in report.metrics.values()),
-            )
-        console.print(table)
+    show_figures(console, report.metrics, report.comparisons)
     if report.interrupted:
         console.print("  [yellow]interrupted; --resume goes on from here[/]")
     weights = f"the best, of epoch {report.best_epoch} of {report.epochs}"
@@ -112,6 +113,26 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
+def show_figures(
+    console: Console, parts: dict[str, dict[str, float]], comparisons: dict[str, dict[str, dict[str, float]]]
+) -> None:
+    """Print figures as a table with a column a part, and a table for every comparison, by its title."""
+    for title, columns in {"": parts, **comparisons}.items():
+        if not columns:
+            continue
+        table = make_table(title, *(f">{part}" for part in columns))
+        for name, row in _rows(columns):
+            table.add_row(name, *row)
+        console.print(table)
+
+
+def _rows(parts: dict[str, dict[str, float]]) -> Iterator[tuple[str, list[str]]]:
+    """The name of every figure that a part has, with its values in all of them."""
+    for name in dict.fromkeys(name for figures in parts.values() for name in figures):
+        values = [figures.get(name) for figures in parts.values()]
+        yield name.replace("_", " "), ["" if value is None else f"{value:.4f}" for value in values]
+
+
 def make_table(*heads: str) -> Table:
     """A table with these column heads, those that begin with '>' aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=True)
@@ -128,14 +149,11 @@ def model_card(task: str, report: Report, config: dict[str, Any]) -> str:
         f"A Penstock model for the task `{task}`, trained on `{config.get('data')}`.",
         "",
     ]
-    if report.metrics:
-        parts = list(report.metrics)
-        lines += [f"| metric | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
-        for name in next(iter(report.metrics.values())):
-            found = (report.metrics[part].get(name) for part in parts)
-            figures = " | ".join("" if value is None else f"{value:.4f}" for value in found)
-            lines.append(f"| {name.replace('_', ' ')} | {figures} |")
-        lines.append("")
+    for title, parts in {"metric": report.metrics, **report.comparisons}.items():
+        if parts:
+            lines += [f"| {title} | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
+            lines += [f"| {name} | {' | '.join(row)} |" for name, row in _rows(parts)]
+            lines.append("")
     lines += [
         f"{report.parameters:,} trained parameters; weights of epoch {report.best_epoch} of {report.epochs}, "
         f"trained in {duration(report.seconds)}.",

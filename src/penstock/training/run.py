@@ -21,7 +21,7 @@ from penstock.files import atomic_write
 from penstock.training import averaging, curves, launch, layers
 from penstock.training.config import TrainingOptions
 from penstock.training.device import choose_device, use_threads
-from penstock.training.job import Job
+from penstock.training.job import Figures, Job, SequenceDataset
 from penstock.training.keeper import Diverged, Interrupted, Keeper
 from penstock.training.learner import Learner
 from penstock.training.loading import measuring_loader, training_loader
@@ -200,7 +200,8 @@ class _Run:
     def _finish(self, device: torch.device) -> Report:
         """Measure the best weights, and let the first process save and show them."""
         best = self.keeper.best
-        metrics: dict[str, dict[str, float]] = {}
+        metrics: dict[str, Figures] = {}
+        comparisons: dict[str, dict[str, Figures]] = {}
         if best:
             metrics["dev"] = {name[4:]: value for name, value in best.items() if name.startswith("dev_")}
         if self.rank == 0:
@@ -209,16 +210,17 @@ class _Run:
             self.job.model.load_state_dict(
                 {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
             )
+            self.job.complete(device)
             test = self.job.test_data if self.observer.test and not self.keeper.interrupted else None
             if test is not None:
-                loader = measuring_loader(self.job, test)
-                figures = measure(self.job.model, self.job.metric(), loader, device)
-                metrics["test"] = {name: float(value) for name, value in figures.items()}
+                metrics["test"] = self._measure(test, device)
                 metrics |= self.job.references()
+                comparisons = self._compare(device)
         report = Report(
             output=self.config.output,
             metrics=metrics,
             monitor=self.job.monitor,
+            comparisons=comparisons,
             parameters=layers.count(self.job.model),
             epochs=len(self.keeper.history),
             best_epoch=int(best["epoch"]) if best else 0,
@@ -229,6 +231,16 @@ class _Run:
             self._save(report)
             show_report(self.console, report)
         return report
+
+    def _measure(self, data: SequenceDataset, device: torch.device) -> Figures:
+        figures = measure(self.job.model, self.job.metric(), measuring_loader(self.job, data), device)
+        return {name: float(value) for name, value in figures.items()}
+
+    def _compare(self, device: torch.device) -> dict[str, dict[str, Figures]]:
+        """By title, the figures of the model and of slower methods on a part of the test data."""
+        with self.console.status("measuring other methods"):
+            found = self.job.comparison()
+        return {found.title: {"model": self._measure(found.data, device), **found.methods}} if found else {}
 
     def _save(self, report: Report) -> None:
         folder = self.workspace.folder

@@ -19,6 +19,7 @@ SMALL = {
     "learning_rate": 0.01,
     "batch_rows": 32,
     "threads": 1,
+    "classical": 0,
 }
 FLAGS = [word for key, value in SMALL.items() for word in ("--" + key.replace("_", "-"), str(value))]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from penstock.tasks.forecast.data import collate
 from penstock.training.saved import read_model
 from tests.cli.command import penstock as command
 from tests.tasks.forecast.files import FLAGS, seasonal, small_config, stamps, waves
+
+DRAWN = ["--decoder", "autoregressive", "--loss", "gaussian"]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -51,10 +54,14 @@ def test_evaluate_agrees_with_the_end_of_training(model: Path, table: Path) -> N
 
 
 def test_exponential_smoothing_stands_beside_the_model(model: Path, table: Path) -> None:
-    found = forecast.evaluate(model, table, last_steps=100, classical=3)["references"]
-    assert set(found) == {"naive", "seasonal naive", "ets, 6 origins", "model, 6 origins"}
-    assert found["ets, 6 origins"]["mae"] < found["seasonal naive"]["mae"]
-    assert found["ets, 6 origins"]["mae"] < 1.3 * found["model, 6 origins"]["mae"]
+    found = forecast.evaluate(model, table, last_steps=100, classical=6)
+    assert set(found["references"]) == {"naive", "seasonal naive"}
+    (same,) = found["comparisons"].values()
+    assert list(found["comparisons"]) == ["at the same 6 origins"]
+    assert list(same) == ["model", "naive", "seasonal naive", "ets"]
+    assert same["ets"]["mae"] < same["seasonal naive"]["mae"]
+    assert same["ets"]["mae"] < 1.3 * same["model"]["mae"]
+    assert "comparisons" not in forecast.evaluate(model, table, last_steps=20, classical=0)
 
 
 def test_predict_goes_on_from_the_training_data(model: Path, table: Path) -> None:
@@ -83,7 +90,8 @@ def test_the_future_does_not_reach_the_forecast(model: Path, table: Path, tmp_pa
         windows = loaded._windows_to_measure(EvaluateOptions.model_validate({"data": path, "last_steps": 62}))
         chosen = [windows[i] for i in range(len(windows)) if windows.examples[i][1] == 450]
         assert len(chosen) == 2
-        return loaded.model.eval()(collate(chosen)).detach().numpy()
+        batch = collate(chosen)
+        return loaded.model.forecast(loaded.model.eval()(batch), batch).numpy()
 
     assert np.array_equal(forecasts(tmp_path / "spoilt.csv"), forecasts(table))
     # and training up to there sees nothing of it
@@ -114,8 +122,19 @@ def test_the_command_line_from_beginning_to_end(tmp_path: Path) -> None:
     table = seasonal(tmp_path / "hourly.csv", seed=3)
     folder, answers, plot = tmp_path / "model", tmp_path / "next.csv", tmp_path / "next.png"
     words = ["--output", folder, "--season", "12", "--segment", "6", *FLAGS]
-    assert "seasonal naive" in command("train", "forecast", table, *words).stdout
+    shown = command("train", "forecast", table, *words, "--classical", "3").stdout
+    assert re.search(r"at the same 3 origins +model +naive +seasonal naive +ets", shown)
     metrics = json.loads((folder / "metrics.json").read_text())
+    assert list(metrics["comparisons"]["at the same 3 origins"]) == [
+        "model",
+        "naive",
+        "seasonal naive",
+        "ets",
+    ]
+    assert (
+        "| at the same 3 origins | model | naive | seasonal naive | ets |"
+        in (folder / "README.md").read_text()
+    )
     assert metrics["test"]["mae"] < 0.9 * metrics["seasonal naive"]["mae"]
 
     command("predict", folder, "--horizon", "4", "--output", answers, "--plot", plot)
@@ -150,6 +169,79 @@ def test_long_tables_points_and_steps(tmp_path: Path) -> None:
     assert [row["time"] for row in found if row["series"] == "y"] == [str(200 + i) for i in range(12)]
 
 
+def counts(path: Path, steps: int = 400) -> Path:
+    """A long csv of two series of counts, a busy and a rare one, with a weekly pattern."""
+    draw = np.random.default_rng(0)
+    rates = 1 + np.sin(2 * np.pi * np.arange(steps) / 7) * 0.8
+    lines = [
+        f"{name},{step},{value}"
+        for name, level in (("busy", 40), ("rare", 0.7))
+        for step, value in enumerate(draw.poisson(level * rates))
+    ]
+    path.write_text("item,day,sold\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["direct", "autoregressive"])
+def test_counts(decoder: str, tmp_path: Path) -> None:
+    """Distributions of counts, at once and drawn step by step."""
+    path = counts(tmp_path / "counts.csv")
+    config = small_config(
+        path,
+        tmp_path / "m",
+        id_column="item",
+        time_column="day",
+        window=28,
+        horizon=7,
+        season=7,
+        loss="negative-binomial",
+        decoder=decoder,
+        quantiles=[0.05, 0.5, 0.95],
+        samples=40,
+        epochs=15,
+    )
+    report = forecast.train(config)
+    assert report.metrics["test"]["mae"] < report.metrics["seasonal naive"]["mae"]
+    assert 0.8 < report.metrics["test"]["coverage_90"] <= 1
+    found = penstock.load(tmp_path / "m").predict()
+    assert found == penstock.load(tmp_path / "m").predict()
+    assert all(row["q0.05"] >= 0 for row in found)
+    if decoder == "direct":
+        assert all(row[name] % 1 == 0 for row in found for name in ("forecast", "q0.05", "q0.95"))
+    with pytest.raises(
+        InputError, match=r"the table: --loss negative-binomial: .* got -1 in the series 'x' at 1"
+    ):
+        penstock.load(tmp_path / "m").predict({"item": ["x", "x"], "day": [0, 1], "sold": [2, -1]})
+
+
+def test_calibration_brings_dev_to_its_share(table: Path, tmp_path: Path) -> None:
+    options = {"segment": 6, "season": 12, "epochs": 1}
+    forecast.train(small_config(table, tmp_path / "as learned", **options))
+    forecast.train(small_config(table, tmp_path / "calibrated", calibrate=True, **options))
+    short = tmp_path / "dev.csv"  # the training data up to the end of the dev part, step 400
+    short.write_text("\n".join(table.read_text().splitlines()[:401]) + "\n")
+    before, after = (
+        forecast.evaluate(tmp_path / name, short, last_steps=50, classical=0)["metrics"]
+        for name in ("as learned", "calibrated")
+    )
+    assert abs(before["coverage_80"] - 0.8) > 0.03
+    assert after["coverage_80"] == pytest.approx(64 / 78, abs=1e-4)  # 0.8 x 79, rounded up, of 78 forecasts
+    assert after["mae"] == before["mae"]
+
+
+def test_the_page_holds_what_is_drawn(model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "p.html"
+    list(penstock.load(model).stream(PredictOptions.model_validate({"plot": page})))
+    text = page.read_text(encoding="utf-8")
+    for name in ("north", "south", "history", "forecast", "0.1 to 0.9"):
+        assert f'"{name}"' in text
+    assert 'src="http' not in text
+    with pytest.raises(
+        ValueError, match=r"--plot: expected a file name that ends in .png or .html, got p.pdf"
+    ):
+        PredictOptions.model_validate({"plot": "p.pdf"})
+
+
 def test_a_plot_of_one_step_and_of_many_series(model: Path, tmp_path: Path) -> None:
     hours = stamps(60)
     table = tmp_path / "many.csv"
@@ -168,6 +260,22 @@ def test_a_plot_of_one_step_and_of_many_series(model: Path, tmp_path: Path) -> N
         (["--quantiles", "0.1,x"], "--quantiles: expected a list of numbers"),
         (["--window", "10", "--segment", "4"], "--window: expected a multiple of --segment 4, got 10"),
         (["--segment", "6", "--bidirectional"], "--bidirectional: expected --segment 1"),
+        (["--decoder", "autoregressive"], "--decoder autoregressive: expected --loss gaussian, student-t or"),
+        ([*DRAWN, "--segment", "6"], "--decoder autoregressive: expected --segment 1, got 6"),
+        ([*DRAWN, "--gap", "2"], "--decoder autoregressive: expected --gap 0, got 2"),
+        ([*DRAWN, "--bidirectional"], "--decoder autoregressive: expected --no-bidirectional"),
+        (
+            ["--loss", "mse", "--calibrate"],
+            "--calibrate: expected intervals of continuous values, got --loss mse",
+        ),
+        (
+            ["--loss", "negative-binomial"],
+            "hourly.csv: --loss negative-binomial: expected whole numbers from 0, got",
+        ),
+        (
+            ["--loss", "negative-binomial", "--instance-norm", "last"],
+            "--instance-norm: expected none with --loss negative-binomial",
+        ),
         (["--horizon", "400"], "has no room for a forecast of 400 steps"),
         (["--time-column", "when"], "--time-column: no column 'when'"),
     ],

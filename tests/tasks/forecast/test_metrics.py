@@ -1,12 +1,10 @@
 """Figures and baselines against numbers computed by hand."""
 
-from pathlib import Path
-
+import numpy as np
 import pytest
 import torch
 
-from penstock.tasks.forecast.metrics import ForecastMetric, baselines
-from tests.tasks.forecast.test_data import prepared
+from penstock.tasks.forecast.metrics import ForecastMetric, merged
 
 
 def batch_of(targets: list[list[float]], known: list[list[float]]) -> dict[str, torch.Tensor]:
@@ -54,28 +52,66 @@ def test_quantile_figures_by_hand() -> None:
 
 
 def test_only_pairs_of_quantiles_have_a_coverage() -> None:
-    names = ForecastMetric([0.05, 0.25, 0.5, 0.75, 0.9]).pairs
-    assert names == {"coverage_50": (1, 3)}
+    ends = ForecastMetric([0.05, 0.25, 0.5, 0.75, 0.9]).ends
+    assert ends == {"50": (1, 3)}
 
 
-def test_baselines_by_hand(tmp_path: Path) -> None:
-    values = [0.0, 10, 20] * 6 + [1.0, 10, 26, 2.0, 13, 20]
-    _, layout, parts = prepared(
-        tmp_path, {"a": values}, season=3, train_steps=12, dev_steps=6, test_steps=6, horizon=4
+def test_all_figures_agree_with_numpy() -> None:
+    """Several batches of random series, some targets unknown, against the definitions."""
+    levels = [0.05, 0.1, 0.5, 0.9, 0.95]
+    draw = np.random.default_rng(0)
+    rows, horizon = 60, 7
+    mean, deviation = draw.normal(1e6, 10, rows), draw.uniform(0.1, 3, rows)
+    naive = np.where(np.arange(rows) % 5 == 0, 0, draw.uniform(1, 2, rows))
+    targets = draw.normal(size=(rows, horizon)).astype(np.float32)
+    forecasts = np.sort(draw.normal(size=(rows, horizon, 5)), 2)
+    known = draw.random((rows, horizon)) < 0.8
+    metric = ForecastMetric(levels)
+    for part in np.array_split(np.arange(rows), 4):
+        numbers = {"targets": targets, "known": known, "mean": mean, "deviation": deviation, "naive": naive}
+        metric.update(
+            torch.from_numpy(forecasts[part]),
+            {name: torch.from_numpy(value[part]) for name, value in numbers.items()},
+        )
+    found = {name: float(value) for name, value in metric.compute().items()}
+
+    y, q = targets[known].astype(float), forecasts[known]
+    scale, shift, unit = (np.repeat(part[:, None], horizon, 1)[known] for part in (deviation, mean, naive))
+    e, off = y - q[:, 2], np.abs(y - q[:, 2]) * scale
+    y_file, q_file = y * scale + shift, q * scale[:, None] + shift[:, None]
+    losses = [
+        np.maximum(level * (y - q[:, i]), (level - 1) * (y - q[:, i])) for i, level in enumerate(levels)
+    ]
+    weighted = [2 * (loss * scale).sum() / np.abs(y_file).sum() for loss in losses]
+    assert found == pytest.approx(
+        {
+            "mse_scaled": (e**2).mean(),
+            "mae_scaled": np.abs(e).mean(),
+            "mae": off.mean(),
+            "rmse": (off**2).mean() ** 0.5,
+            "smape": (200 * off / (np.abs(y_file) + np.abs(q_file[:, 2]))).mean(),
+            "mase": (off[unit > 0] / unit[unit > 0]).mean(),
+            "rse": ((off**2).sum() / ((y_file - y_file.mean()) ** 2).sum()) ** 0.5,
+            "quantile_loss": np.mean(losses),
+            "weighted_quantile_loss": np.mean(weighted),
+            "coverage_90": ((q[:, 0] <= y) & (y <= q[:, 4])).mean(),
+            "width_90": (q[:, 4] - q[:, 0]).mean(),
+            "coverage_80": ((q[:, 1] <= y) & (y <= q[:, 3])).mean(),
+            "width_80": (q[:, 3] - q[:, 1]).mean(),
+        },
+        rel=1e-6,
     )
-    assert layout.scales["a"].naive == 0
-    found = baselines(parts["test"])
-    # origin 18: targets 1 10 26 2; 19: 10 26 2 13; 20: 26 2 13 20
-    naive = [19, 10, 6, 18, 9, 25, 1, 12, 16, 8, 3, 10]
-    seasonal = [1, 0, 6, 2, 0, 6, 1, 3, 6, 1, 3, 0]
-    assert found["naive"]["mae"] == pytest.approx(sum(naive) / 12)
-    assert found["seasonal naive"]["mae"] == pytest.approx(sum(seasonal) / 12)
-    assert found["seasonal naive"]["rmse"] == pytest.approx((sum(x * x for x in seasonal) / 12) ** 0.5)
 
 
-def test_baselines_know_nothing_of_the_gap(tmp_path: Path) -> None:
-    values = [float(step) for step in range(40)]
-    _, _, parts = prepared(tmp_path, {"a": values}, season=2, gap=2, horizon=1)
-    found = baselines(parts["test"])
-    assert found["naive"]["mae"] == pytest.approx(3)
-    assert found["seasonal naive"]["mae"] == pytest.approx(4)  # two seasons back: one would lie in the gap
+def test_parts_are_merged_without_cancellation() -> None:
+    values = np.random.default_rng(0).normal(1e9, 1, 300)
+    parts = [[len(part), part.mean(), part.var() * len(part)] for part in np.split(values, [10, 50])]
+    found = merged(torch.tensor([[0.0, 0, 0], *parts], dtype=torch.float64))
+    assert found.tolist() == pytest.approx([300, values.mean(), values.var() * 300], rel=1e-8)
+
+
+def test_what_the_outputs_are_is_the_models_affair() -> None:
+    batch = batch_of([[1.0], [3.0]], [[1], [1]])
+    metric = ForecastMetric([], lambda outputs, batch: outputs[..., None] + batch["targets"][..., None])
+    metric.update(torch.tensor([[2.0], [2.0]]), batch)
+    assert float(metric.compute()["mse_scaled"]) == 4

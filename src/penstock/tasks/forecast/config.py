@@ -13,6 +13,10 @@ from penstock.training.saved import read_model
 Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """Several columns; in Python and YAML one alone needs no list."""
 
+_POINT = ("mse", "mae")
+_DRAWN = ("gaussian", "student-t", "negative-binomial")
+Loss = Literal["quantile", "mse", "mae", "gaussian", "student-t", "negative-binomial"]
+
 
 class ColumnOptions(Options):
     """Columns."""
@@ -87,16 +91,28 @@ class ModelOptions(Options):
         ge=1,
         description="steps that the recurrence takes at once; above 1 the horizon, too, is decoded so",
     )
-    instance_norm: Literal["mean", "last", "off"] = Field(
-        "mean",
+    instance_norm: Literal["mean", "last", "off"] | None = Field(
+        None,
         description="shift each window by its mean and scale it by its standard deviation, or shift it by "
-        "its last value, and the forecast back",
+        "its last value, and the forecast back; mean if not given, but counts are divided by the window's "
+        "1 + mean",
     )
-    loss: Literal["quantile", "mse", "mae"] = Field(
-        "quantile", description="'quantile' forecasts --quantiles, the others a single value"
+    loss: Loss = Field(
+        "quantile",
+        description="what to learn: quantiles themselves, a single value by its squared (mse) or absolute "
+        "error (mae), or a distribution by its likelihood; negative-binomial is for counts",
     )
     quantiles: list[float] = Field(
         [0.1, 0.5, 0.9], description="quantiles to forecast, rising, 0.5 among them: it is the point forecast"
+    )
+    decoder: Literal["direct", "autoregressive"] = Field(
+        "direct",
+        description="forecast all steps at once, or draw one after the other from a distribution (--loss "
+        "gaussian, student-t or negative-binomial), each the input of the next",
+    )
+    samples: int = Field(100, ge=2, description="paths that --decoder autoregressive draws for a forecast")
+    calibrate: bool = Field(
+        False, description="make intervals as wide as the dev data say, once the model is trained"
     )
     calendar: bool = Field(
         False,
@@ -109,6 +125,12 @@ class ModelOptions(Options):
         description="steps of a season, for the seasonal baseline; from the time stamps if not given",
     )
     stride: int = Field(1, ge=1, description="steps from one window of the training data to the next")
+    classical: int = Field(
+        20,
+        ge=0,
+        description="at so many origins of the test data also fit exponential smoothing, and show it beside "
+        "the model there; 0 does not",
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self):
@@ -123,11 +145,47 @@ class ModelOptions(Options):
             raise ValueError(f"--window: expected a multiple of --segment {self.segment}, got {self.window}")
         return self
 
+    @model_validator(mode="after")
+    def _loss_fits(self):
+        """Raise ValueError for what the chosen loss does not have."""
+        if self.counts and self.instance_norm is not None:
+            raise ValueError(
+                "--instance-norm: expected none with --loss negative-binomial, which divides each window by "
+                f"1 + its mean, got {self.instance_norm}"
+            )
+        if self.calibrate and (self.loss in _POINT or self.counts):
+            raise ValueError(f"--calibrate: expected intervals of continuous values, got --loss {self.loss}")
+        return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether the values are whole numbers from 0."""
+        return self.loss == "negative-binomial"
+
+    @property
+    def norm(self) -> str:
+        """The kind of `norms.InstanceNorm`."""
+        return "counts" if self.counts else self.instance_norm or "mean"
+
+    @property
+    def levels(self) -> list[float]:
+        """The quantiles that are forecast; none where there is a single value."""
+        return [] if self.loss in _POINT else self.quantiles
+
 
 # What a training that starts from a saved model does not take over from it, and what it may have otherwise.
 _PARTS = ("train_steps", "dev_steps", "test_steps", "dev_fraction", "test_fraction")
 _NOT_TAKEN_OVER = {"data", "output", "resume_from", *RUN_ONLY, *_PARTS}
-_MAY_DIFFER = {*TrainingOptions.model_fields, *_NOT_TAKEN_OVER, "stride", "dropout", "header", "regularize"}
+_MAY_DIFFER = {
+    *TrainingOptions.model_fields,
+    *_NOT_TAKEN_OVER,
+    "stride",
+    "dropout",
+    "header",
+    "regularize",
+    "samples",
+    "classical",
+}
 
 
 class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
@@ -171,10 +229,22 @@ class Config(TrainingOptions, RecurrentOptions, ModelOptions, DataOptions):
         return config
 
     @model_validator(mode="after")
-    def _segments_one_way(self):
-        """Raise ValueError for a decoder that would have to run backwards."""
+    def _decoder_fits(self):
+        """Raise ValueError for a decoder that would have to run backwards, or would lack a value to draw."""
         if self.segment > 1 and self.bidirectional:
             raise ValueError("--bidirectional: expected --segment 1, for segments are decoded forwards")
+        if self.decoder == "direct":
+            return self
+        if self.loss not in _DRAWN:
+            raise ValueError(
+                f"--decoder autoregressive: expected --loss {', '.join(_DRAWN[:-1])} or {_DRAWN[-1]}, from "
+                f"which values can be drawn, got {self.loss}"
+            )
+        for name, value, wanted in (("segment", self.segment, 1), ("gap", self.gap, 0)):
+            if value != wanted:
+                raise ValueError(f"--decoder autoregressive: expected --{name} {wanted}, got {value}")
+        if self.bidirectional:
+            raise ValueError("--decoder autoregressive: expected --no-bidirectional, for it reads forwards")
         return self
 
 
@@ -189,10 +259,10 @@ class EvaluateOptions(options.EvaluateOptions):
     )
     stride: int = Field(1, ge=1, description="steps from one forecast to the next")
     classical: int = Field(
-        0,
+        20,
         ge=0,
-        description="also forecast by exponential smoothing, fitted anew at so many origins of every series, "
-        "and show model and smoothing for these",
+        description="at so many origins, spread over series and steps, also fit exponential smoothing, and "
+        "show it beside the model there; 0 does not",
     )
 
 
@@ -207,4 +277,14 @@ class PredictOptions(options.ModelOptions):
         description="table with the latest values, of any series; the end of the training data if not given",
     )
     output: Path | None = Field(None, description="csv file to write; standard output if not given")
-    plot: Path | None = Field(None, description="PNG file for a picture of history, forecast and intervals")
+    plot: Path | None = Field(
+        None,
+        description="file for a picture of history, forecast and intervals: .png, or .html to zoom into",
+    )
+
+    @model_validator(mode="after")
+    def _plot_has_a_kind(self):
+        """Raise ValueError for a plot that is neither PNG nor HTML."""
+        if self.plot is not None and self.plot.suffix not in (".png", ".html"):
+            raise ValueError(f"--plot: expected a file name that ends in .png or .html, got {self.plot}")
+        return self

@@ -146,13 +146,9 @@ class Windows:
         return len(self.examples)
 
     def thinned(self, count: int) -> "Windows":
-        """At most `count` examples of every series, spread evenly over those that it has here."""
-        examples = self.examples[:]
-        numbers = np.unique(examples[:, 0])
-        rows = [np.flatnonzero(examples[:, 0] == number) for number in numbers]
-        few = [one[np.unique(np.linspace(0, len(one) - 1, count).round().astype(int))] for one in rows]
-        chosen = self.examples[np.concatenate(few)]
-        return Windows(self.panel, self.scales, self.layout, self.config, chosen)
+        """At most `count` examples, spread evenly over the series and their steps."""
+        places = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        return Windows(self.panel, self.scales, self.layout, self.config, self.examples[places])
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         """One example: see `collate`."""
@@ -272,10 +268,12 @@ def prepare(config: Config, folder: Path) -> None:
     before = _layout_before(config)
     frequency = before.frequency if before else None
     panel = read_panel(config.data, columns(config, before), frequency, config.regularize, folder)
+    if config.counts:
+        check_counts(panel, str(config.data))
     bounds = [_bounds(config, len(series.values)) for series in panel.series]
     season = before.season if before else config.season or panel.frequency.season
     scales = {
-        series.name: scale(series.values[: bound[0]], season)
+        series.name: scale(series.values[: bound[0]], season, shift=not config.counts)
         for series, bound in zip(panel.series, bounds, strict=True)
     }
     examples = {part: _examples(config, panel, bounds, part) for part in PARTS}
@@ -307,18 +305,32 @@ def open_prepared(config: Config, folder: Path, layout: Layout) -> dict[str, Win
     return {part: Windows(panel, scales, layout, config, examples[part]) for part in PARTS}
 
 
-def scale(values: NDArray[np.float64], season: int) -> Scale:
-    """Mean, standard deviation and seasonal naive error of the values of one series, NaN among them."""
+def scale(values: NDArray[np.float64], season: int, shift: bool = True) -> Scale:
+    """Mean (0 without `shift`), deviation and seasonal naive error of one series, which may hold NaN."""
     present = values[~np.isnan(values)]
     if not len(present):
         return Scale(0.0, 1.0, 0.0)
-    deviation = float(present.std())
+    mean = float(present.mean()) if shift else 0.0
+    deviation = float(present.std()) or 1.0
     for lag in (season, 1):
         changes = np.abs(values[lag:] - values[:-lag])
         changes = changes[~np.isnan(changes)]
         if len(changes):
-            return Scale(float(present.mean()), deviation or 1.0, float(changes.mean()))
-    return Scale(float(present.mean()), deviation or 1.0, 0.0)
+            return Scale(mean, deviation, float(changes.mean()))
+    return Scale(mean, deviation, 0.0)
+
+
+def check_counts(panel: Panel, source: str) -> None:
+    """Raise InputError, naming series and step, for a value that is no count."""
+    for series in panel.series:
+        wrong = (series.values < 0) | (series.values % 1 > 0)
+        if wrong.any():
+            step = int(wrong.argmax())
+            stamp = panel.frequency.show(int(panel.frequency.stamps(series.start, np.array([step]))[0]))
+            raise InputError(
+                f"{source}: --loss negative-binomial: expected whole numbers from 0, got "
+                f"{series.values[step]:g} in the series {series.name!r} at {stamp}"
+            )
 
 
 def _bounds(config: Config, length: int) -> tuple[int, int, int]:

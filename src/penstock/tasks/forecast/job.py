@@ -3,15 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from penstock.data.batches import EvenBatchSampler
 from penstock.tasks.forecast import data
+from penstock.tasks.forecast.baselines import baselines, compare
 from penstock.tasks.forecast.config import Config
 from penstock.tasks.forecast.covariates import sizes
 from penstock.tasks.forecast.data import Layout, collate, open_prepared
-from penstock.tasks.forecast.metrics import ForecastMetric, baselines
-from penstock.tasks.forecast.model import Forecaster
-from penstock.training.job import Batch, BatchSampler, Job, SequenceDataset
+from penstock.tasks.forecast.metrics import ForecastMetric
+from penstock.tasks.forecast.networks import forecaster
+from penstock.training.job import Batch, BatchSampler, Comparison, Figures, Job, SequenceDataset
+from penstock.training.loading import measuring_loader
 from penstock.training.saved import read_model
+
+_MOST_DRAWN = 500  # dev windows for which paths are drawn after every epoch
+_MOST_CALIBRATED = 10_000  # dev windows that intervals are calibrated on
 
 
 class ForecastJob(Job):
@@ -26,14 +33,16 @@ class ForecastJob(Job):
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config = self._options = config
-        self.monitor = "quantile_loss" if config.loss == "quantile" else f"{config.loss}_scaled"
+        self.monitor = "quantile_loss" if config.levels else f"{config.loss}_scaled"
         self._assets = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
         self.layout = Layout.from_json(self._assets["series.json"], "series.json")
         parts = open_prepared(config, folder, self.layout)
-        self.train_data, self.dev_data = parts["train"], parts["dev"]
-        self._test = parts["test"]
+        drawn = config.decoder == "autoregressive"
+        self._dev, self._test = parts["dev"], parts["test"]
+        self.train_data = parts["train"]
+        self.dev_data = self._dev.thinned(_MOST_DRAWN) if drawn else self._dev
         self.test_data = self._test if len(self._test) else None
-        self.model = Forecaster(config, **self.architecture())
+        self.model = self._forecaster = forecaster(config, **self.architecture())
         if config.resume_from is not None:
             read_model(config.resume_from).load_weights(self.model, grow=True)
 
@@ -48,7 +57,7 @@ class ForecastJob(Job):
         return collate(examples)
 
     def metric(self) -> ForecastMetric:
-        return metric_of(self._options)
+        return ForecastMetric(self._options.levels, self._forecaster.forecast)
 
     def assets(self) -> dict[str, str]:
         return self._assets
@@ -61,10 +70,13 @@ class ForecastJob(Job):
             "series": len(self.layout.scales),
         }
 
-    def references(self) -> dict[str, dict[str, float]]:
-        return baselines(self._test) if len(self._test) else {}
+    def complete(self, device: torch.device) -> None:
+        """Calibrate the intervals on the dev data."""
+        most = min(len(self.dev_data), _MOST_CALIBRATED)
+        self._forecaster.calibrate(measuring_loader(self, self._dev.thinned(most)), device)
 
+    def references(self) -> dict[str, Figures]:
+        return baselines(self._test)
 
-def metric_of(config: Config) -> ForecastMetric:
-    """The metric for the outputs of a model of `config`."""
-    return ForecastMetric(config.quantiles if config.loss == "quantile" else None)
+    def comparison(self) -> Comparison | None:
+        return compare(self._test, self._options.classical)

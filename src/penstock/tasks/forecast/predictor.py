@@ -21,13 +21,14 @@ from penstock.tasks.forecast.data import (
     Origins,
     Scale,
     Windows,
+    check_counts,
     collate,
     columns,
     read_history,
     scale,
     target_steps,
 )
-from penstock.tasks.forecast.model import Forecaster
+from penstock.tasks.forecast.networks import forecaster
 from penstock.tasks.streams import chunks
 from penstock.training.device import choose_device, use_threads
 from penstock.training.measure import measure, to_device
@@ -66,8 +67,8 @@ class Predictor:
         self.layout = Layout.from_json(saved.assets["series.json"], str(saved.folder / "series.json"))
         self.history = read_history(saved.assets["history.json"], str(saved.folder / "history.json"))
         self.horizon = self.config.horizon
-        self.quantiles = self.config.quantiles if self.config.loss == "quantile" else []
-        self.model = saved.build(Forecaster, self.config)
+        self.quantiles = self.config.levels
+        self.model = saved.build(forecaster, self.config)
 
     def predict(
         self,
@@ -108,33 +109,27 @@ class Predictor:
 
     def evaluate(self, options: EvaluateOptions) -> dict[str, Any]:
         """Measure on a file; see `penstock.tasks.forecast.evaluate`."""
-        from penstock.tasks.forecast.metrics import baselines  # noqa: PLC0415  (torchmetrics are slow to import)
+        from penstock.tasks.forecast.baselines import baselines, compare  # noqa: PLC0415  (torchmetrics are slow)
 
         windows = self._windows_to_measure(options)
-        references = baselines(windows)
+        found: dict[str, Any] = {"references": baselines(windows)}
         with use_threads(self.threads):
-            figures = self._measure(windows)
-            if options.classical:
-                references |= self._classical(windows, options.classical)
-        return {"metrics": figures, "references": references}
+            found["metrics"] = self._measure(windows)
+            if few := compare(windows, options.classical):
+                found["comparisons"] = {few.title: {"model": self._measure(few.data), **few.methods}}
+        return found
 
-    def _measure(self, windows: Windows) -> dict[str, float]:
-        from penstock.tasks.forecast.job import metric_of  # noqa: PLC0415  (torchmetrics are slow to import)
+    def _measure(self, windows: Any) -> dict[str, float]:
+        from penstock.tasks.forecast.metrics import ForecastMetric  # noqa: PLC0415  (torchmetrics are slow)
 
         loader = DataLoader(
-            windows,  # pyright: ignore[reportArgumentType]  (any object with length and items will do)
+            windows,
             batch_size=self.batch_rows,
             collate_fn=collate,
         )
-        figures = measure(self.model, metric_of(self.config), loader, self.device)
+        metric = ForecastMetric(self.quantiles, self.model.forecast)
+        figures = measure(self.model, metric, loader, self.device)
         return {name: float(value) for name, value in figures.items()}
-
-    def _classical(self, windows: Windows, origins: int) -> dict[str, dict[str, float]]:
-        """The figures of exponential smoothing at some origins of every series, and of the model there."""
-        from penstock.tasks.forecast.metrics import smoothing  # noqa: PLC0415
-
-        few = windows.thinned(origins)
-        return {f"ets, {len(few)} origins": smoothing(few), f"model, {len(few)} origins": self._measure(few)}
 
     def _windows_to_measure(self, options: EvaluateOptions) -> Windows:
         panel = self._panel(options.data)
@@ -163,20 +158,21 @@ class Predictor:
         if hasattr(source, "columns") and not isinstance(source, Mapping):
             source = {name: list(source[name]) for name in source.columns}
         names = columns(self.config, self.layout)
-        return read_panel(source, names, self.layout.frequency, self.config.regularize)
+        panel = read_panel(source, names, self.layout.frequency, self.config.regularize)
+        if self.config.counts:
+            check_counts(panel, _name(source))
+        return panel
 
     def _panel_to_continue(self, source: Any) -> Panel:
         """The panel, with what is known of the coming steps."""
         panel = self._panel(source)
-        file = isinstance(source, str | os.PathLike)
-        name = "the training data" if source is None else str(source) if file else "the table"
-        check_known(panel, self.config.gap + self.horizon, name)
+        check_known(panel, self.config.gap + self.horizon, _name(source))
         return panel
 
     def _scale(self, series: TimeSeries, end: int) -> Scale:
         """That of the training data, or for a series that was not there, that of its steps before `end`."""
         known = self.layout.scales.get(series.name)
-        return known or scale(series.values[:end], self.layout.season)
+        return known or scale(series.values[:end], self.layout.season, shift=not self.config.counts)
 
     @torch.no_grad()
     def _forecasts(self, panel: Panel) -> Tensor:
@@ -188,9 +184,10 @@ class Predictor:
         self.model.to(self.device).eval()
         found = []
         for numbers in chunks(range(len(windows)), self.batch_rows):
-            batch = collate([windows[number] for number in numbers])
-            outputs = self.model(to_device(batch, self.device)).cpu().double()
-            found.append(outputs * batch["deviation"][:, None, None] + batch["mean"][:, None, None])
+            batch = to_device(collate([windows[number] for number in numbers]), self.device)
+            values = self.model.forecast(self.model(batch), batch).double()
+            values = values * batch["deviation"][:, None, None] + batch["mean"][:, None, None]
+            found.append(values.cpu())
         return torch.cat(found)
 
     def _rows(self, panel: Panel, found: Tensor, steps: int) -> Iterator[dict[str, Any]]:
@@ -205,6 +202,13 @@ class Predictor:
                 if self.quantiles:
                     row |= dict(zip(map(_column, self.quantiles), figures, strict=True))
                 yield row
+
+
+def _name(source: Any) -> str:
+    """What an error calls the input."""
+    if source is None:
+        return "the training data"
+    return str(source) if isinstance(source, str | os.PathLike) else "the table"
 
 
 def _column(quantile: float) -> str:
