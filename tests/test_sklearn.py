@@ -218,7 +218,7 @@ def test_forecasts(tmp_path: Path) -> None:
     framed = Forecaster(**small, loss="mse").fit(hours)
     assert np.allclose(framed.predict(hours.rename_axis("time").reset_index()), framed.predict())
     assert framed.predict(hours["a"]).shape == (4, 1)
-    with pytest.raises(InputError, match="expected a model of loss='quantile', got loss='mse'"):
+    with pytest.raises(InputError, match="expected a loss that gives quantiles, got loss='mse'"):
         framed.predict_quantiles()
     long = pd.DataFrame({"shop": ["x"] * 60 + ["y"] * 60, "day": list(range(60)) * 2, "sold": steps % 7.0})
     shops = Forecaster(**small, id_column="shop", time_column="day", target=["sold"]).fit(long)

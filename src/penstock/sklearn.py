@@ -344,7 +344,7 @@ class LanguageModel(_Estimator):
         return [[value for _, value in self._predictor.score(text)] for text in _texts(X)]
 
 
-@_options("forecast", without=["header", "train_steps", "test_steps", "test_fraction"])
+@_options("forecast", without=["header", "train_steps", "test_steps", "test_fraction", "classical"])
 class Forecaster(_Estimator):
     """The coming values of series; what `penstock train forecast` trains."""
 
@@ -381,14 +381,16 @@ class Forecaster(_Estimator):
         """
         if not self._predictor.quantiles:
             raise InputError(
-                f"predict_quantiles: expected a model of loss='quantile', got loss={self.loss!r}"
+                f"predict_quantiles: expected a loss that gives quantiles, got loss={self.loss!r}"
             )
         return self._forecasts(X, [f"q{quantile:g}" for quantile in self._predictor.quantiles])
 
     def score(self, X: Any, y: None = None) -> float:
         """The figure that decided in training (a loss) of all forecasts in a table, with the other sign."""
         with TemporaryDirectory(prefix="penstock-") as name:
-            options = tasks.get_config(self._task).EvaluateOptions(data=_write_table(Path(name), X))
+            options = tasks.get_config(self._task).EvaluateOptions(
+                data=_write_table(Path(name), X), classical=0
+            )
             return -self._predictor.evaluate(options)["metrics"][self.monitor_]
 
     def _forecasts(self, X: Any, names: list[str]) -> NDArray[np.float64]:
