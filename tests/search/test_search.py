@@ -1,10 +1,12 @@
 """Searches as a whole: what they keep, how they stop, and that an interrupted one equals an unbroken one."""
 
 import csv
+import itertools
 import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,13 +201,19 @@ def test_an_interrupted_search_goes_on(
     assert without_times(output) == without_times(folder)
 
 
-def test_time_that_is_up_leaves_the_running_trial_for_later(tmp_path: Path) -> None:
+def test_time_that_is_up_leaves_the_running_trial_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "found"
     with pytest.raises(InputError, match="no trial is complete, time was up before"):
         toy_search(output, trials=1, timeout=1e-6)
     assert not output.exists()
+    # An hour passes between the start of the trial, which looks at the clock for the third time, and the end
+    # of its first epoch.
+    seconds = itertools.chain([0.0] * 3, itertools.repeat(3600.0))
+    monkeypatch.setattr("penstock.search.run.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with pytest.raises(InputError, match="no trial is complete, time was up before"):
-        toy_search(output, trials=1, epochs=500, timeout=0.02, patience=0)
+        toy_search(output, trials=1, epochs=500, timeout=1, patience=0)
     assert [row["state"] for row in rows(output)] == ["running"]
     assert (output / "trials/1.training/checkpoints/last.ckpt").is_file()
 
