@@ -88,7 +88,7 @@ def _on_torch(model: LanguageModel) -> LanguageModel:
 
 
 def _training(config: Config, model: LanguageModel, ids: Tensor):
-    """One update a call, as `penstock train lm` makes it."""
+    """One update a call, by AdamW, whatever optimizer the configuration names."""
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, fused=True)
     coming = _windows(config, ids)
 

@@ -116,6 +116,14 @@ const InstructionSet& current() {
     return *chosen;
 }
 
+// nullptr where this machine has none.
+const InstructionSet* current_bf16() {
+    if (chosen_bf16) return chosen_bf16;
+    for (const InstructionSet& set : bf16_sets())
+        if (set.supported) return chosen_bf16 = &set;
+    return nullptr;
+}
+
 }  // namespace
 
 const Kernels& kernels() { return current().kernels(); }
@@ -124,18 +132,16 @@ std::string instruction_set() { return current().name; }
 void set_instruction_set(const std::string& name) { chosen = &named(all_sets(), name); }
 
 const Kernel<float, bf16>& bf16_kernel(int cell) {
-    const std::vector<std::string> supported = names(bf16_sets());
-    if (supported.empty())
-        throw std::invalid_argument("weights: expected float32, this processor multiplies no bfloat16");
-    if (!chosen_bf16) chosen_bf16 = &named(bf16_sets(), supported.front());
-    const Kernel<float, bf16>& kernel = chosen_bf16->kernels().f32_by_bf16[cell];
+    const InstructionSet* set = current_bf16();
+    if (!set) throw std::invalid_argument("weights: expected float32, this processor multiplies no bfloat16");
+    const Kernel<float, bf16>& kernel = set->kernels().f32_by_bf16[cell];
     if (!kernel.forward)
         throw std::invalid_argument("weights: expected float32, this cell has no products of bfloat16");
     return kernel;
 }
 bool multiplies_bf16(int cell) {
-    const std::vector<std::string> supported = names(bf16_sets());
-    return !supported.empty() && named(bf16_sets(), supported.front()).kernels().f32_by_bf16[cell].forward;
+    const InstructionSet* set = current_bf16();
+    return set && set->kernels().f32_by_bf16[cell].forward;
 }
 std::vector<std::string> bf16_instruction_set_names() { return names(bf16_sets()); }
 void set_bf16_instruction_set(const std::string& name) { chosen_bf16 = &named(bf16_sets(), name); }

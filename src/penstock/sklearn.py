@@ -5,6 +5,7 @@ temporary folder. A fitted estimator holds the files of its model, so that it ca
 writes them as an ordinary model folder. What the estimator does itself is no parameter: files and columns.
 """
 
+import abc
 import inspect
 import json
 import shutil
@@ -167,7 +168,7 @@ class _Estimator(BaseEstimator):
         return self._loaded
 
 
-class _Classifier(ClassifierMixin, _Estimator):
+class _Classifier(ClassifierMixin, _Estimator, abc.ABC):
     """What classifiers of texts and of series share."""
 
     classes_: NDArray[Any]
@@ -184,8 +185,9 @@ class _Classifier(ClassifierMixin, _Estimator):
         found = np.array([[answer["probabilities"][name] for name in names] for answer in answers], float)
         return found.reshape(-1, len(names)) / found.reshape(-1, len(names)).sum(1, keepdims=True)
 
+    @abc.abstractmethod
     def _inputs(self, X: Any) -> list[Any]:
-        raise NotImplementedError
+        """What the predictor takes, from what the user gave."""
 
     def _labels(self, inputs: Sequence[Any], y: ArrayLike) -> list[str]:
         """The labels as text, one for each input."""

@@ -13,6 +13,8 @@ from torch import nn
 
 import penstock
 from penstock.errors import InputError
+from penstock.search.options import SearchOptions
+from penstock.search.run import Search
 from penstock.tasks import classify, lm, tag
 from penstock.tasks.classify.config import Config as ClassifyConfig
 from penstock.tasks.classify.job import ClassifyJob
@@ -263,3 +265,11 @@ def test_what_no_model_can_start_from_is_said(language: Train, data: Path, tmp_p
         classify.train(classify_config(data, tmp_path / "m", init_from=tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="give either word vectors or init_from=language"):
         classify_config(data, tmp_path / "m", init_from="language", vectors="vectors.txt")
+
+
+def test_a_search_leaves_what_the_language_model_has(data: Path, language: Train, tmp_path: Path) -> None:
+    files = {"data": data / "train.csv", "output": tmp_path / "found", "init_from": language("word")}
+    config = ClassifyConfig.model_validate({**files, "text": "text", "label": "label"})
+    space = Search("classify", config, None, SearchOptions.model_validate({})).space
+    assert "learning_rate" in space
+    assert not {"layers", "hidden_size"} & set(space)

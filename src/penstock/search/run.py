@@ -81,11 +81,11 @@ class Search:
         if task not in tasks.TASKS:
             raise InputError(f"unknown task {task!r}, expected one of {', '.join(tasks.TASKS)}")
         self.task = task
-        self.config = config
+        self.config = tasks.get_job(task).resolve(config)
         self.options = options
         self.folder = config.output
         self.best = config.output / "best"
-        self.space = default_space(task, config) if space is None else read_space(config, space)
+        self.space = default_space(task, self.config) if space is None else read_space(self.config, space)
         self._ends = float("inf") if options.timeout is None else time.monotonic() + 60 * options.timeout
 
     def run(self) -> Result:
