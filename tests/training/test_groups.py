@@ -129,7 +129,7 @@ def test_two_processes_wait_for_no_frozen_layer(tmp_path: Path) -> None:
     table.write_text("text,label\n" + "".join(rows))
     penstock(
         "train", "classify", table, "--text", "text", "--output", tmp_path / "model", "--processes", "2",
-        "--unfreeze-every", "1", "--epochs", "3", "--hidden-size", "4", "--batch-rows", "8", "--threads", "1",
+        "--unfreeze-every", "1", "--epochs", "3", "--hidden-size", "4", "--threads", "1",
     )  # fmt: skip
     assert read_model(tmp_path / "model").metrics["epochs"] == 3
 

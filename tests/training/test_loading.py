@@ -45,3 +45,17 @@ def test_processes_measure_every_example_once(job: ToyJob) -> None:
     assert [len(loader) for loader in loaders] == [len(part) for part in batches]
     alone = [batch["inputs"].tolist() for batch in measuring_loader(job, job.dev_data)]
     assert sorted(batch for part in batches for batch in part) == sorted(alone)
+
+
+def test_every_process_has_something_of_a_single_batch(tmp_path: Path) -> None:
+    job = make_job(tmp_path, batch_rows=1000, batch_tokens=100_000)
+    (alone,) = measuring_loader(job, job.dev_data)
+    shares = [list(measuring_loader(job, job.dev_data, rank, 3)) for rank in range(3)]
+    assert all(shares)
+
+    def examples(batch: dict[str, torch.Tensor]) -> list[list[int]]:
+        return [[token for token in row if token] for row in batch["inputs"].tolist()]
+
+    assert sorted(e for share in shares for batch in share for e in examples(batch)) == sorted(
+        examples(alone)
+    )

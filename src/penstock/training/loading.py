@@ -31,10 +31,15 @@ class ResumableBatches:
 
 
 class _Share:
-    """Every `world_size`-th batch: each example is measured by one process, and once."""
+    """Every `world_size`-th batch: each example is measured by one process, and once.
+
+    A process without a batch would skip what the others do together: with fewer batches than processes every
+    example is a batch.
+    """
 
     def __init__(self, batches: BatchSampler, rank: int, world_size: int) -> None:
-        self.batches = batches
+        few = len(batches) < world_size
+        self.batches = [[example] for batch in batches for example in batch] if few else batches
         self.rank = rank
         self.world_size = world_size
 

@@ -110,6 +110,11 @@ class _Run:
         )
 
     def train(self) -> Report:
+        if len(self.job.dev_data) < self.world_size and self.rank == 0:  # which ends the others
+            raise InputError(
+                f"expected at least one example of dev data for each of {self.world_size} processes, "
+                f"got {len(self.job.dev_data)}"
+            )
         position = self._resumed_position()
         batches = training_loader(self.job, self.rank, self.world_size, **position)
         steps = self.config.epochs * len(batches)
