@@ -117,3 +117,20 @@ def test_a_reader_who_leaves_is_no_mistake(model: Path, tmp_path: Path) -> None:
         assert process.wait(timeout=60) == 0
         assert time.monotonic() - started < 30
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"), [("train", "pydantic"), ("predict", "pydantic"), ("train", "torch")]
+)
+def test_a_missing_library_is_named_with_its_extra(verb: str, missing: str, tmp_path: Path) -> None:
+    table = tmp_path / "moods.csv"
+    table.write_text("text,label\ngood,a\nbad,b\n")
+    arguments = {
+        "train": ["train", "classify", str(table), "--output", str(tmp_path / "m")],
+        "predict": ["predict", "m"],
+    }
+    without = f"import sys; sys.modules[{missing!r}] = None; from penstock.cli import main"
+    code = f"{without}; sys.exit(main({arguments[verb]}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"penstock: error: {missing} is not installed: pip install 'penstock[train]'\n"

@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"penstock: error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "penstock"):
+            raise
+        print(f"penstock: error: {module} is not installed: pip install 'penstock[train]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("penstock: interrupted", file=sys.stderr)
         return 130
