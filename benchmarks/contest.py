@@ -107,6 +107,13 @@ class Contest:
         return len(self._steps)
 
     @property
+    def pairs(self) -> float:
+        """Of a row and a step that it has; of a new length in every call the mean."""
+        if self.lengths is not None:
+            return float(self.lengths.sum())
+        return self.shape.B * sum(self._steps) / len(self._steps)
+
+    @property
     def exact(self) -> dict[str, Tensor]:
         """The results in float64."""
         return self.plain(torch.float64)

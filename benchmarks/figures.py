@@ -63,6 +63,8 @@ class Line:
     """Results of ours that are wrong, with their errors."""
     notes: list[str] = field(default_factory=list)
     """Which peers are missing here, and why."""
+    limit: float | None = None
+    """What the value would be at the roofline of the machine; None for figures that have none."""
 
     @property
     def title(self) -> str:
@@ -78,6 +80,10 @@ class Reached:
     mean: float | None = None
     worst: float | None = None
     worst_case: str = ""
+    limit: float | None = None
+    """Geometric mean of the limits; None if a line has none."""
+    worst_limit: float | None = None
+    """Of the worst line."""
     wrong: int = 0
     """Lines that failed the gate."""
 
@@ -107,13 +113,16 @@ def _shortfall(figure: Figure, value: float, target: float) -> str:
 
 
 def reached(figure: Figure, lines: Sequence[Line]) -> Reached:
-    """Geometric mean and worst of the lines that belong to the figure."""
+    """Geometric mean and worst of the lines that belong to the figure, and their limits."""
     own = [line for line in lines if line.figure == figure.name]
     wrong = sum(bool(line.failures) for line in own)
     measured = [(line.value, line) for line in own if line.value is not None]
     if not measured:
         return Reached(figure, 0, wrong=wrong)
     values = [value for value, _ in measured]
+    limits = [line.limit for _, line in measured if line.limit is not None]
+    limit = statistics.geometric_mean(limits) if len(limits) == len(measured) else None
     pick = max if figure.lower_is_better else min
     worst, worst_line = pick(measured, key=lambda pair: pair[0])
-    return Reached(figure, len(values), statistics.geometric_mean(values), worst, worst_line.title, wrong)
+    mean, title = statistics.geometric_mean(values), worst_line.title
+    return Reached(figure, len(values), mean, worst, title, limit, worst_line.limit, wrong)

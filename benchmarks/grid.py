@@ -65,9 +65,20 @@ class Shape:
         """Whether the cell comes in this shape: only an LSTM has a projection."""
         return not self.proj or kind.layer == "LSTM"
 
-    def flops(self, kind: Kind) -> float:
-        """Floating point operations of the products in one forward pass of one plain layer."""
-        return 2 * self.T * self.B * kind.gates * self.H * (self.D + self.H)
+    @property
+    def output(self) -> int:
+        """Numbers that a layer gives a step in one direction."""
+        return self.proj or self.H
+
+    def flops(self, kind: Kind, pairs: float | None = None) -> float:
+        """Floating point operations of the products in one forward pass.
+
+        pairs: of a row and a step that it has, where they are not all B * T.
+        """
+        pairs = self.T * self.B if pairs is None else pairs
+        inputs = self.D + (self.L - 1) * self.directions * self.output
+        products = kind.gates * self.H * (inputs + self.L * self.output) + self.L * self.proj * self.H
+        return 2 * pairs * self.directions * products
 
     def __str__(self) -> str:
         """Short enough for a column: B×T×D×H, then layers and what is special."""

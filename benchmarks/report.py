@@ -12,7 +12,8 @@ from benchmarks.figures import FIGURES, Figure, Line, Reached, reached
 NOTATION = (
     "Shapes are B×T×D×H (rows, steps, inputs, hidden units); L2: two layers; bi: two directions; "
     "ragged: lengths from T/4 to T. Times are medians in ms; x: how many times as fast as the best of the "
-    "others; calls: the fewest that a median is of. Targets: of the mean / of the worst line."
+    "others; calls: the fewest that a median is of. Targets: of the mean / of the worst line. "
+    "Limit: what the roofline of this machine leaves, in the mean / in the worst line (see roofline.py)."
 )
 
 
@@ -42,13 +43,13 @@ def _line_table(figure: Figure, lines: Sequence[Line]) -> Table:
     contestants = list(dict.fromkeys(name for line in lines for name in line.times))
     for column in ("cell", "shape"):
         table.add_column(column)
-    for column in ("thr", *contestants, "calls", figure.unit):
+    limited = any(line.limit is not None for line in lines)
+    for column in ("thr", *contestants, "calls", figure.unit, *["limit"] * limited):
         table.add_column(column, justify="right")
     for line in lines:
         times = [milliseconds(line.times[name]) if name in line.times else "" for name in contestants]
-        table.add_row(
-            line.cell, line.case, str(line.threads), *times, str(line.repeats), _value(figure, line)
-        )
+        values = [str(line.repeats), _value(figure, line), *[number(figure, line.limit)] * limited]
+        table.add_row(line.cell, line.case, str(line.threads), *times, *values)
     return table
 
 
@@ -69,7 +70,7 @@ def figure_table(
     """The table of the figures that were asked for: reached, target, and PASS or what is short."""
     table = _table(title)
     table.add_column("figure", width=44)
-    for column in ("mean", "worst", "target"):
+    for column in ("mean", "worst", "target", "limit"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for figure in wanted:
@@ -82,6 +83,7 @@ def figure_table(
             number(figure, result.mean),
             number(figure, result.worst),
             target(figure),
+            limit(result),
             f"[{colour}]{escape(verdict).replace('; ', chr(10))}",
         )
     return table
@@ -97,8 +99,8 @@ def markdown(
         f"{facts['cpu']}, {facts['cores']} cores, {facts['instructions']}; {versions}; "
         f"commit {facts['commit']}{changed}, {facts['date'][:10]}.",
         "",
-        "| figure | lines | mean | worst | worst at | target | |",
-        "|---|---|---|---|---|---|---|",
+        "| figure | lines | mean | worst | worst at | target | limit | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for figure in wanted:
         result = reached(figure, lines)
@@ -109,6 +111,7 @@ def markdown(
             number(figure, result.worst),
             result.worst_case,
             target(figure),
+            limit(result),
             _verdict(result, unavailable),
         )
         rows.append(f"| {' | '.join(cells)} |")
@@ -127,6 +130,13 @@ def target(figure: Figure) -> str:
         return "reported"
     parts = [f"{value:g}" if value is not None else "-" for value in (figure.mean, figure.worst)]
     return f"{'≤ ' if figure.lower_is_better else ''}{' / '.join(parts)}"
+
+
+def limit(result: Reached) -> str:
+    """Of the mean and of the worst line: "2.31 / 1.38"; empty where there is none."""
+    if result.limit is None or result.worst_limit is None:
+        return ""
+    return f"{result.limit:.2f} / {result.worst_limit:.2f}"
 
 
 def number(figure: Figure, value: float | None) -> str:

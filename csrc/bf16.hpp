@@ -134,6 +134,7 @@ struct RoundedProduct {
     index columns;
     const float* bias = nullptr;
     bool accumulate = false;
+    bool c_is_far = false;  // rows of C in memory, far apart: fetched while they are multiplied
 };
 
 // One row of a panel of C.
@@ -253,6 +254,10 @@ template <index Rows, index Width> PENSTOCK_INLINE void multiply_pairs(const Rou
     Vec<float> sum[Rows][Width] = {};
     const bf16* a = p.a + row * p.a_stride;
     const bf16* b = p.b;
+    if (p.c_is_far)
+        for (index i = 0; i < Rows; ++i)
+            if (p.c[row + i])
+                for (index v = 0; v < Width; ++v) __builtin_prefetch(p.c[row + i] + p.c_offset + v * 16, 1);
     for (index k = 0; k < p.depth; k += 2, b += Width * 32) {
         Pairs column[Width];
         for (index v = 0; v < Width; ++v) std::memcpy(&column[v], b + v * 32, 64);

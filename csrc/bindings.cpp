@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -145,22 +146,41 @@ void activation(const std::string& name, nb::handle x, nb::handle y) {
     throw nb::type_error("x: expected dtype float32 or float64");
 }
 
-// The best of many short bursts: what else the machine does costs some of them, not all.
-double measure_peak(double seconds) {
+// How much of `work`, which returns what it did, is done in a nanosecond: the best of many short bursts, as
+// what else the machine does costs some of them, not all.
+template <class Work> double fastest(double seconds, Work work) {
     if (!(seconds > 0))
         throw std::invalid_argument("seconds: expected more than 0, got " + std::to_string(seconds));
     using Clock = std::chrono::steady_clock;
     using Seconds = std::chrono::duration<double>;
-    const Kernels& k = kernels();
     nb::gil_scoped_release released;
     const Clock::time_point start = Clock::now();
     double best = 0;
     for (Clock::time_point from = start, to; Seconds(from - start).count() < seconds; from = to) {
-        const double operations = static_cast<double>(k.multiply_adds(100'000));
+        const double done = static_cast<double>(work());
         to = Clock::now();
-        best = std::max(best, operations / Seconds(to - from).count() * 1e-9);
+        best = std::max(best, done / Seconds(to - from).count() * 1e-9);
     }
     return best;
+}
+
+double measure_peak(double seconds) {
+    const Kernels& k = kernels();
+    return fastest(seconds, [&] { return k.multiply_adds(100'000); });
+}
+
+double measure_reading(index bytes, double seconds) {
+    constexpr index unit = 1024 * sizeof(float), least = 1 << 20;
+    if (bytes <= 0) throw std::invalid_argument("bytes: expected more than 0, got " + std::to_string(bytes));
+    const index count = (bytes + unit - 1) / unit * 1024, times = 1 + least / (4 * count);
+    const std::unique_ptr<void, void (*)(void*)> block(take_block(4 * count), give_back_block);
+    float* numbers = static_cast<float*>(block.get());
+    std::fill_n(numbers, count, 1.0f);
+    const Kernels& k = kernels();
+    return fastest(seconds, [&] {
+        for (index n = 0; n < times; ++n) k.read_all(numbers, count);
+        return 4 * count * times;
+    });
 }
 
 // One layer for NumPy arrays, in one direction, from the end where it runs in reverse: the weights are looked
@@ -340,6 +360,8 @@ NB_MODULE(_native, m) {
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,
           "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
+    m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,
+          "How fast one thread reads so many bytes again and again, in GB/s.");
 }
 
 }  // namespace penstock

@@ -41,6 +41,7 @@ template <class T, class P = T> struct Product {
     index columns;            // valid columns of C, at most width * panel_width
     const T* bias = nullptr;  // width * panel_width values added to each row; needs accumulate == false
     bool accumulate = false;
+    bool c_is_far = false;  // rows of C in memory, far apart: tiles fetch them while they multiply
     bool a_is_far = false;  // plain rows of A that have not been read before: tiles fetch those of the next
 };
 
@@ -78,14 +79,22 @@ PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows
     }
     const bool add = !slice.first || p.accumulate, whole = p.columns == Width * panel;
 
-    // The first tiles of a slice bring in the slice after it, a line for each k.
-    const index b_stride = p.b_stride ? p.b_stride : Width * panel;
-    const P* ahead = slice.b_after + row / tile_rows % Width * depth_block * panel;
+    // The tiles of a slice bring in the slice after it, a line for each k: each a part of it in turn, and the
+    // smaller one at the end also the next part, which after few rows nobody else would. One or two rows have
+    // no time for that.
+    constexpr bool two_parts = Rows < tile_rows && Rows > 2;
+    const index b_stride = p.b_stride ? p.b_stride : Width * panel, tile = row / tile_rows;
+    const P* ahead = slice.b_after + tile % Width * depth_block * panel;
+    const P* further = slice.b_after + (tile + 1) % Width * depth_block * panel;
 
     if (p.a_is_far)
         for (index i = row + Rows; i < min(row + Rows + tile_rows, rows); ++i)
             for (index k = 0; k < slice.depth.run; k += panel)
                 __builtin_prefetch(p.a[i] + slice.a_offset + k);
+
+    if (p.c_is_far && slice.first)
+        for (index i = 0; i < Rows; ++i)
+            for (index v = 0; v < Width; ++v) __builtin_prefetch(c[i] + v * panel, 1);
 
     for (index part = 0; part < panel_parts<T>; ++part) {
         Vec<T> sum[Rows][Width] = {};
@@ -94,6 +103,7 @@ PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows
             index at = block * slice.depth.stride;
             for (index k = 0; k < slice.depth.run; ++k, at += slice.depth.step) {
                 __builtin_prefetch(ahead + k * panel);
+                if constexpr (two_parts) __builtin_prefetch(further + k * panel);
                 Vec<T> column[Width];
                 for (index v = 0; v < Width; ++v) column[v] = Values<T, P>::read(values + v * panel);
                 values += b_stride;

@@ -45,7 +45,8 @@ template <class C, class T, class P> class ChunkGradients {
                              .width = plan_.inputs.width(group),
                              .c = plan_.d_x_rows + begin,
                              .c_offset = offset,
-                             .columns = columns},
+                             .columns = columns,
+                             .c_is_far = true},
                             rows);
         }
     }
@@ -130,7 +131,8 @@ template <class C, class T, class P> class ChunkGradients {
                           .c = out_rows_,
                           .c_offset = columns.begin(group),
                           .columns = columns.valid(group),
-                          .accumulate = !first_},
+                          .accumulate = !first_,
+                          .c_is_far = true},
                          S::unit_gates);
     }
 
@@ -156,7 +158,8 @@ template <class C, class T, class P> class ChunkGradients {
                          .c = out_rows_,
                          .c_offset = columns.begin(group),
                          .columns = columns.valid(group),
-                         .accumulate = !first_},
+                         .accumulate = !first_,
+                         .c_is_far = true},
                         rows);
     }
 

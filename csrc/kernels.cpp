@@ -72,6 +72,7 @@ const Kernels& kernels() {
         k.f32_activations = activations<float>();
         k.f64_activations = activations<double>();
         k.multiply_adds = multiply_adds;
+        k.read_all = read_all;
         for (int cell = 0; cell < cells; ++cell) {
             k.f32[cell] = Table<float>::kernels[cell];
             k.f64[cell] = Table<double>::kernels[cell];

@@ -1,4 +1,5 @@
-// As many float32 multiply-adds as one core can do: the roof that the benchmarks hold the kernels against.
+// As many float32 multiply-adds as one core can do, and as many bytes as it can read: the roofs that the
+// benchmarks hold the kernels against.
 #pragma once
 
 #include "simd.hpp"
@@ -29,6 +30,18 @@ inline index multiply_adds(index rounds) {
     result = sum[0][0];
     (void)result;
     return rounds * accumulators * Simd<float>::lanes * 2;
+}
+
+// Reads `count` numbers, a multiple of 1,024, and does next to nothing with them.
+inline void read_all(const float* from, index count) {
+    Vec<float> sum[8] = {};
+    for (index at = 0; at < count; at += 8 * Simd<float>::lanes)
+#pragma GCC unroll 8
+        for (index n = 0; n < 8; ++n) sum[n] += load(from + at + n * Simd<float>::lanes);
+#pragma GCC unroll 8
+    for (index n = 1; n < 8; ++n) sum[0] += sum[n];
+    volatile float result = sum[0][0];
+    (void)result;
 }
 
 }  // namespace penstock::PENSTOCK_ISA

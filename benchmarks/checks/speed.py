@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from benchmarks import contest as contests
-from benchmarks import peers
+from benchmarks import peers, roofline
 from benchmarks.checks import Case, Settings
 from benchmarks.contest import Contest, Run
 from benchmarks.figures import Line
@@ -84,7 +84,7 @@ def _forward(settings: Settings, contest: Contest, failures: dict[int, dict[str,
     if "torch" in settings.peers and not contest.kind.is_stock:
         notes.append("torch: its nearest cell")
     times = _times(settings, contest, contestants)
-    lines = [_line("inference", contest, n, times, failures[n], notes) for n in settings.threads]
+    lines = [_line("inference", "forward", contest, n, times, failures[n], notes) for n in settings.threads]
     lines += _step(contest, failures.get(1, {}))
     lines += _over_one_thread("forward", contest, times)
     run = contest.forward(contests.call_ours, contest.ours)
@@ -107,7 +107,7 @@ def _training(settings: Settings, contest: Contest, failures: dict[int, dict[str
         notes += [] if contest.kind.is_stock else ["torch: its nearest cell"]
     times = _times(settings, contest, contestants)
     figure = training_figure(contest.kind, contest.shape)
-    lines = [_line(figure, contest, n, times, failures[n], notes) for n in settings.threads]
+    lines = [_line(figure, "training", contest, n, times, failures[n], notes) for n in settings.threads]
     lines += _over_one_thread("training", contest, times)
     run = contest.training(*ours)
     return lines + _share_of_peak("training", 3, contest, run, failures.get(1, {}))
@@ -119,7 +119,7 @@ def _times(settings: Settings, contest: Contest, contestants: Sequence[Contestan
 
 
 def _line(
-    figure: str, contest: Contest, n: int, times: Times, failures: dict[str, str], notes: list[str]
+    figure: str, mode: str, contest: Contest, n: int, times: Times, failures: dict[str, str], notes: list[str]
 ) -> Line:
     """How many times as fast as the best of the others, on n threads."""
     line = Line(figure, contest.kind.name, str(contest.shape), n, failures=failures, notes=notes)
@@ -129,7 +129,9 @@ def _line(
     line.times = {name: timing.ms for name, timing in own.items()}
     line.repeats = min(timing.repeats for timing in own.values())
     others = [ms for name, ms in line.times.items() if name != "ours"]
-    line.value = min(others) / line.times["ours"] if others else None
+    if others:
+        line.value = min(others) / line.times["ours"]
+        line.limit = min(others) / roofline.least_ms(contest, mode, n)
     return line
 
 

@@ -1,6 +1,7 @@
 """One step of one row through the NumPy-level call of `penstock.runtime`, beside ONNX Runtime.
 
-Both take NumPy arrays and give NumPy arrays, with the state handed in and out.
+Both take NumPy arrays and give NumPy arrays, with the state handed in and out. The limit: the weights read
+once, and the call of a layer of one unit.
 """
 
 import importlib.util
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers
+from benchmarks import peers, roofline
 from benchmarks.checks import Case, Settings
 from benchmarks.contest import Contest, named_results
 from benchmarks.figures import Line
@@ -40,14 +41,17 @@ def cases(settings: Settings) -> Iterable[Case]:
 
 def measure(settings: Settings, kind: Kind, shape: Shape) -> list[Line]:
     contest, ours, peer = Contest(kind, shape), _Ours(kind, shape), peers.load("onnxruntime")
+    smallest = _Ours(kind, Shape(1, 1, 1, 1))
     line = Line("step-numpy", kind.name, str(shape), 1, failures=peer_failures(contest, ours.results))
     if line.failures:
         return [line]
-    contestants = [Contestant("ours", 1, ours.run), Contestant("onnxruntime", 1, peer.run(contest, 1))]
+    runs = {"ours": ours.run, "onnxruntime": peer.run(contest, 1), "one unit": smallest.run}
+    contestants = [Contestant(name, 1, run) for name, run in runs.items()]
     timings = in_turns(contestants, settings.seconds)
     line.times = {c.name: t.ms for c, t in zip(contestants, timings, strict=True)}
     line.repeats = min(t.repeats for t in timings)
     line.value = line.times["onnxruntime"] / line.times["ours"]
+    line.limit = line.times["onnxruntime"] / (roofline.work_ms(contest, "forward") + line.times["one unit"])
     return [line]
 
 

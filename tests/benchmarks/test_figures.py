@@ -48,6 +48,15 @@ def test_geometric_mean_and_worst_with_its_place() -> None:
     assert result.worst_case == "lstm case 1, 1 thread"
 
 
+def test_limit_in_the_mean_and_of_the_worst_line() -> None:
+    near, far = lines(SPEED, 3.0, 1.0)
+    near.limit, far.limit = 4.0, 9.0
+    result = reached(SPEED, [near, far])
+    assert (result.limit, result.worst_limit) == (pytest.approx(6.0), 9.0)
+    near.limit = None
+    assert reached(SPEED, [near, far]).limit is None
+
+
 def test_the_worst_of_what_should_be_low_is_the_highest() -> None:
     assert reached(TIME, lines(TIME, 3.0, 20.0, 10.0)).worst == 20.0
 

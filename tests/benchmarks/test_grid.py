@@ -52,3 +52,7 @@ def test_operations_of_a_layer() -> None:
     # One row, one step, one unit, one input: two products for each of four gates, and as many sums.
     assert Shape(1, 1, 1, 1).flops(KINDS["lstm"]) == 16
     assert Shape(64, 100, 256, 256).flops(KINDS["gru"]) == 2 * 64 * 100 * 3 * 256 * 512
+    stacked = Shape(2, 3, 5, 7, L=2, bidirectional=True, proj=4)
+    below, above = 4 * 7 * (5 + 4) + 4 * 7, 4 * 7 * (8 + 4) + 4 * 7
+    assert stacked.flops(KINDS["lstm"]) == 2 * 2 * 3 * 2 * (below + above)
+    assert stacked.flops(KINDS["lstm"], pairs=1) == 2 * 2 * (below + above)

@@ -60,10 +60,17 @@ def test_markdown_has_the_machine_the_places_and_the_verdicts() -> None:
     text = report.markdown(LINES, wanted, {"step": "not today"}, FACTS)
     assert text.startswith("A CPU, 2 cores, avx2; torch 2.13.0; commit abc with changes, 2026-11-20.")
     rows = text.splitlines()[2:]
-    assert {row.count("|") for row in rows} == {8}
+    assert {row.count("|") for row in rows} == {9}
     assert rows[2].startswith("| training, LSTM, against torch.nn | 2 | 1.58x | 1.00x | lstm-peephole 16×200")
     assert rows[3].endswith("| FAIL: wrong results in 1 line |")
     assert rows[4].endswith("| not today |")
+
+
+def test_limits_are_shown_where_there_are_some() -> None:
+    limited = [Line("inference", "lstm", "1×1×64×64", 1, 0.5, limit=1.25)]
+    assert "1.25x" in printed(*report.line_tables(limited))
+    assert "limit" not in printed(*report.line_tables(LINES))
+    assert "| 1.3 / 1 | 1.25 / 1.25 |" in report.markdown(limited, [FIGURES["inference"]], {}, FACTS)
 
 
 def test_remarks_name_peers_left_out_and_failures() -> None:

@@ -111,3 +111,12 @@ def test_measured_peak_is_a_rate() -> None:
     assert 0.5 < slow < 2 * fast < 4000  # GFLOP/s of any machine these kernels run on
     with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
         _native.measure_peak(0)
+
+
+def test_measured_reading_is_a_rate() -> None:
+    small, large = _native.measure_reading(1, 0.005), _native.measure_reading(100_000_000, 0.05)
+    assert 0.1 < large < 2 * small < 20_000  # GB/s
+    with pytest.raises(ValueError, match="bytes: expected more than 0, got 0"):
+        _native.measure_reading(0, 0.01)
+    with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
+        _native.measure_reading(1, 0)

@@ -1,0 +1,93 @@
+"""The least time that a call of a layer can take on this machine, and with it the limit of every comparison.
+
+A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785), every part of it measured in
+the same run: the products of a call at the multiply-add peak or, where that takes longer, the weights read,
+the recurrent ones at every step; and the call of a layer that does nothing. Gates, inputs and outputs are
+taken to cost nothing, so nobody gets quite there.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.contest import Contest, Run, State
+from benchmarks.timing import Contestant, in_turns
+from penstock import _native
+
+PASSES = {"forward": 1, "training": 3}
+"""The products of a call in those of a forward pass: training has as many again for the gradients of what
+went in, and for those of the weights."""
+READS = {"forward": 1, "training": 2}
+"""How often a call reads the weights."""
+SECONDS = 0.01
+"""To spend on each measurement."""
+
+
+def least_ms(contest: Contest, mode: str, threads: int) -> float:
+    """Milliseconds under which no call of the layer comes. mode: "forward" or "training"."""
+    return work_ms(contest, mode) / threads + _idle_ms(contest, mode)
+
+
+def work_ms(contest: Contest, mode: str) -> float:
+    """Milliseconds of one thread for the products, or for reading the weights where that takes longer."""
+    kind, shape = contest.kind, contest.shape
+    products = PASSES[mode] * shape.flops(kind, contest.pairs) / _native.measure_peak(SECONDS)
+    inputs, recurrent = (4 * kind.gates * shape.H * size for size in (shape.D, shape.output))
+    steps = contest.pairs / shape.B if shape.new_length else shape.T
+    read = shape.L * shape.directions * (steps * recurrent + inputs)
+    # In a single step each matrix waits for the other; over many the recurrent one is read again at once.
+    speed = _reading_speed(recurrent + inputs if shape.T == 1 else recurrent)
+    return max(products, READS[mode] * read / speed) * 1e-6
+
+
+@cache
+def _reading_speed(size: int) -> float:
+    """GB/s of one thread that reads so many bytes again and again."""
+    return _native.measure_reading(size, SECONDS)
+
+
+def _idle_ms(contest: Contest, mode: str) -> float:
+    layer = _Idle(contest.ours)
+    run: Run = getattr(contest, mode)(_call_idle, layer)
+    (timing,) = in_turns([Contestant("idle", 1, run)], SECONDS)
+    return timing.ms
+
+
+def _call_idle(layer: Any, x: Tensor, hx: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+    y, *state_n = layer(x, *hx)
+    return y, tuple(state_n)
+
+
+class _Idle(torch.nn.Module):
+    """A layer with the parameters and outputs of another that leaves its outputs and gradients unwritten."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        for name, weight in layer.named_parameters():
+            self.register_parameter(name, weight)
+        self.flat = list(layer.parameters())
+        self.width = (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
+
+    def forward(self, x: Tensor, *hx: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            return _Nothing.apply(self.width, x, *hx, *self.flat)  # pyright: ignore[reportReturnType]
+        return _unwritten(self.width, x, hx)
+
+
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, width: int, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, *others)
+        return _unwritten(width, x, ())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        given = zip(ctx.saved_tensors, wanted, strict=True)
+        return None, *(torch.empty_like(t) if need else None for t, need in given)
+
+
+def _unwritten(width: int, x: Tensor, hx: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (x.new_empty(*x.shape[:2], width), *(torch.empty_like(h) for h in hx))
