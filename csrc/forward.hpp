@@ -277,7 +277,9 @@ template <class C, class T, class P> class ForwardPass {
             if constexpr (rounds<P>) operands[i] = a.rounded + (row + i) * padded_depth(depth);
             else operands[i] = a.rows[row + i];
         }
-        if (count) inner_products<T, P, Count>(operands, w, depth, depth, count, sum);
+        if (Count == 1 && p_.layout.batch == 1)
+            sum[0] = inner_products_of_one<T, P>(operands[0], w, depth, count);
+        else if (count) inner_products<T, P, Count>(operands, w, depth, depth, count, sum);
         for (index i = 0; i < Count; ++i)
             store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
     }

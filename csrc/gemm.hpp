@@ -229,6 +229,28 @@ __attribute__((noinline)) void inner_products(const P* const* a, const P* w, ind
     }
 }
 
+// The same for a batch of one row: rows of W one after the other, as the processor itself fetches ahead best.
+template <class T, class P>
+__attribute__((noinline)) Vec<T> inner_products_of_one(const P* a, const P* w, index depth, index count) {
+    using O = Operand<T, P>;
+    constexpr index lanes = Simd<T>::lanes, at_once = 4;
+    Vec<T> sum[lanes] = {};
+    for (index j = 0; j < count; ++j) {
+        const P* from = w + j * depth;
+        Vec<T> part[at_once] = {};
+        index k = 0;
+        for (; k + at_once * O::count <= depth; k += at_once * O::count)
+#pragma GCC unroll 4
+            for (index n = 0; n < at_once; ++n)
+                part[n] = O::added(part[n], O::read(a + k + n * O::count), O::read(from + k + n * O::count));
+        for (; k + O::count <= depth; k += O::count)
+            part[0] = O::added(part[0], O::read(a + k), O::read(from + k));
+        if (k < depth) part[0] = O::added(part[0], O::read(a + k, depth - k), O::read(from + k, depth - k));
+        sum[j] = (part[0] + part[1]) + (part[2] + part[3]);
+    }
+    return sums<T>(sum);
+}
+
 // The panels of a matrix of `columns` columns: groups of up to `width` panels, each packed on its own.
 template <class T> struct Columns {
     index columns;
