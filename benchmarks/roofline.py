@@ -6,6 +6,7 @@ the recurrent ones at every step; and the call of a layer that does nothing. Gat
 taken to cost nothing, so nobody gets quite there.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -72,13 +73,14 @@ class _Idle(torch.nn.Module):
 
     def forward(self, x: Tensor, *hx: Tensor) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled():
-            return _Nothing.apply(self.width, x, *hx, *self.flat)  # pyright: ignore[reportReturnType]
+            return _nothing(self.width, x, *hx, *self.flat)
         return _unwritten(self.width, x, hx)
 
 
 class _Nothing(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, width: int, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *others)
         return _unwritten(width, x, ())
 
@@ -87,6 +89,10 @@ class _Nothing(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         given = zip(ctx.saved_tensors, wanted, strict=True)
         return None, *(torch.empty_like(t) if need else None for t, need in given)
+
+
+_nothing: Callable[..., Any] = super(torch.autograd.Function, _Nothing).apply  # type: ignore[misc]
+"""Without what `Function.apply` does besides, as our own layers are called."""
 
 
 def _unwritten(width: int, x: Tensor, hx: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
