@@ -44,6 +44,7 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
     """
     taken: list[list[float]] = [[] for _ in contestants]
     burst = 0.0 if one_by_one else seconds / ROUNDS
+    time.sleep(SETTLE)  # those of whatever ran before may be awake too
     with _no_garbage_collection():
         for contestant in contestants:
             _settle(contestant, contestants)

@@ -6,7 +6,6 @@ multiply-add peak.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -19,7 +18,7 @@ from benchmarks.contest import Contest, Run
 from benchmarks.figures import Line
 from benchmarks.gate import Gate, peer_failures
 from benchmarks.grid import Kind, Shape
-from benchmarks.timing import ROUNDS, SETTLE, Contestant, Timing, in_turns, timed
+from benchmarks.timing import Contestant, Timing, in_turns, timed
 from penstock import _native
 
 FORWARD = ("inference", "step", "threads", "peak-forward")
@@ -29,7 +28,7 @@ FIGURES = tuple(dict.fromkeys(FORWARD + TRAINING))
 PEAK_SHAPES = ((64, 256), (64, 512))
 """(B, H) in which the share of the peak is taken."""
 PEAK_SECONDS, PEAK_ROUNDS = 0.01, 9
-STEPS = 3000
+STEP_SECONDS = 0.04
 
 Times = dict[tuple[str, int], Timing]
 """By contestant and number of threads."""
@@ -89,7 +88,7 @@ def _forward(settings: Settings, contest: Contest, failures: dict[int, dict[str,
     lines += _step(contest, failures.get(1, {}))
     lines += _over_one_thread("forward", contest, times)
     run = contest.forward(contests.call_ours, contest.ours)
-    return lines + _share_of_peak("forward", 1, contest, run, failures.get(1, {}))
+    return lines + _share_of_peak("forward", contest, run, failures.get(1, {}))
 
 
 def _differs(peer: peers.Peer, contest: Contest, threads: Sequence[int]) -> str:
@@ -111,7 +110,7 @@ def _training(settings: Settings, contest: Contest, failures: dict[int, dict[str
     lines = [_line(figure, "training", contest, n, times, failures[n], notes) for n in settings.threads]
     lines += _over_one_thread("training", contest, times)
     run = contest.training(*ours)
-    return lines + _share_of_peak("training", 3, contest, run, failures.get(1, {}))
+    return lines + _share_of_peak("training", contest, run, failures.get(1, {}))
 
 
 def _times(settings: Settings, contest: Contest, contestants: Sequence[Contestant]) -> Times:
@@ -141,15 +140,10 @@ def _step(contest: Contest, failures: dict[str, str]) -> list[Line]:
     shape, layer = contest.shape, contest.ours
     if (shape.B, shape.T, shape.H) != (1, 1, 64) or failures:
         return []
-    torch.set_num_threads(1)
     x, hx = contest.x, contest.zeros[0] if len(contest.zeros) == 1 else contest.zeros
-    taken: list[float] = []
     with torch.no_grad():
-        for _ in range(ROUNDS):
-            time.sleep(SETTLE)  # the peers' threads are still awake at first
-            taken += [timed(lambda: layer(x, hx)) for _ in range(STEPS // ROUNDS)]
-    seconds = statistics.median(taken)
-    return [Line("step", contest.kind.name, str(shape), 1, seconds * 1e6, {"ours": seconds * 1e3}, STEPS)]
+        (timing,) = in_turns([Contestant("ours", 1, lambda: layer(x, hx))], STEP_SECONDS)
+    return [_own("step", contest, str(shape), 1, timing.ms * 1e3, {"ours": timing})]
 
 
 def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
@@ -160,20 +154,15 @@ def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
     return [_own("threads", contest, case, 2, one.ms / two.ms, {"one": one, "two": two})]
 
 
-def _share_of_peak(
-    mode: str, passes: int, contest: Contest, run: Run, failures: dict[str, str]
-) -> list[Line]:
-    """`passes`: products of the size of the forward pass in all, three in training.
-
-    Layer and peak are measured in turns: a core slows down under such work, and the peak with it.
-    """
+def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, str]) -> list[Line]:
+    """Layer and peak are measured in turns: a core slows down under such work, and the peak with it."""
     shape = contest.shape
     if measure_peak is None or failures or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
         return []
     torch.set_num_threads(1)
     rounds = [(timed(run), measure_peak(PEAK_SECONDS)) for _ in range(PEAK_ROUNDS)]
     seconds, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
-    reached = passes * shape.flops(contest.kind) / seconds * 1e-9
+    reached = roofline.PASSES[mode] * shape.flops(contest.kind) / seconds * 1e-9
     line = Line(f"peak-{mode}", contest.kind.name, str(shape), 1, 100 * reached / peak,
                 {"ours": seconds * 1e3}, PEAK_ROUNDS)  # fmt: skip
     line.notes = [f"{reached:.0f} of {peak:.0f} GFLOP/s"]
