@@ -17,8 +17,22 @@ template <class T> struct BackwardRow {
     T *d_h, *d_c, *full, *reset;
 };
 
+// The gate gradients of a span, rounded, one row a pair: operands of the products with its weights.
+struct RoundedGates {
+    Span span;
+    index values;  // of a row, without the zeros after them
+    bf16* data = nullptr;
+
+    index depth() const { return padded_depth(values); }
+    // Not a multiple of the page size: rows would compete for the same places of the cache.
+    index stride() const { return depth() + depth_unit; }
+    bf16* row(index pair) const { return data + pair * stride(); }
+};
+
 template <class C, class T, class P> struct BackwardPlan {
     using S = Sizes<C, T>;
+    static constexpr bool one_span =
+        C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count;
     const BackwardArguments<T, P>& p;
     S sizes;
     bool direct_recurrent;  // few rows: products with the weights as they are
@@ -44,7 +58,8 @@ template <class C, class T, class P> struct BackwardPlan {
     const T **x_rows, **h_rows;    // what the weights were multiplied with
     Packed<T> x_packed, h_packed;  // the same, packed for the products
     T* full_packed;
-    bf16 *rounded_gates, *rounded_columns;  // d_gates row by row; for each thread those of a panel transposed
+    RoundedGates rounded_input, rounded_recurrent;  // one and the same where the spans are
+    bf16* rounded_columns;                          // for each thread the gates of a panel, transposed
     const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
     T** d_x_rows;
     T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
@@ -80,7 +95,7 @@ template <class C, class T, class P> struct BackwardPlan {
         d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
         own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
         const index values = sizes.gates + sizes.input + sizes.outputs;  // of a pair: gradients and operands
-        capacity = min(max(batch, max(256, min(gradient_chunk / values, 2048))), pairs);
+        capacity = min(max(256, min(gradient_chunk / values, 2048)), pairs);
         folds = pairs > 2 * folded_chunks * capacity;
         if (folds) take_sums(arena);
         d_gates = arena.take<T>(capacity * sizes.gates);
@@ -89,7 +104,8 @@ template <class C, class T, class P> struct BackwardPlan {
         reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
         x_packed = take_packed(arena, p.d_weights.ih ? depth_of_pairs() * inputs.padded() : 0);
         h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
-        rounded_gates = arena.take<bf16>(rounded ? rounded_rows() * rounded_stride() : 0);
+        rounded_input = take_rounded(arena, C::input);
+        rounded_recurrent = one_span ? rounded_input : take_rounded(arena, C::recurrent);
         rounded_columns = arena.take<bf16>(rounded ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
         x_rows = arena.take<const T*>(capacity);
         h_rows = arena.take<const T*>(capacity);
@@ -146,18 +162,22 @@ template <class C, class T, class P> struct BackwardPlan {
         return p.layout.rows <= direct_rows && !C::reset_before && p.hidden % S::panel == 0 &&
                columns % S::panel == 0;
     }
-    // Rows of B where A is the gates of a span: all of them where products are rounded.
+    // Rows of B where A is the gates of a span.
     index depth_of_b(Span span) const {
-        return rounded ? padded_depth(sizes.gates) : sizes.units * span.count;
+        const index depth = sizes.units * span.count;
+        return rounded ? padded_depth(depth) : depth;
     }
     // Rows of B where it is what the weights were multiplied with in a chunk.
     index depth_of_pairs() const { return rounded ? padded_depth(capacity) : capacity; }
     Packed<T> take_packed(Arena& arena, index count) const {
         return {arena.take<char>(count * (rounded ? sizeof(bf16) : sizeof(T)))};
     }
+    RoundedGates take_rounded(Arena& arena, Span span) const {
+        RoundedGates gates{span, sizes.units * span.count};
+        gates.data = arena.take<bf16>(rounded ? rounded_rows() * gates.stride() : 0);
+        return gates;
+    }
     index rounded_rows() const { return capacity + 2 * tile_edge; }
-    // Not a multiple of the page size: rows would compete for the same places of the cache.
-    index rounded_stride() const { return padded_depth(sizes.gates) + depth_unit; }
     // From one panel of a pair's gate gradients to the next.
     index panel_stride() const { return capacity * S::unit_gates; }
     T* gate_row(index pair) const { return d_gates + pair * S::unit_gates; }
@@ -165,9 +185,10 @@ template <class C, class T, class P> struct BackwardPlan {
 
     void pack(const Team& team) {
         const Weights<const T, const P>& w = p.weights;
-        if (rounded)  // what no gate will fill
-            for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
-                zero(rounded_gates + k * rounded_stride() + sizes.gates, rounded_stride() - sizes.gates);
+        if (rounded) {
+            zero_ends(rounded_input, team);
+            if (!one_span) zero_ends(rounded_recurrent, team);
+        }
         if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
         if (!direct_recurrent) pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
         if constexpr (C::reset_before)
@@ -176,15 +197,26 @@ template <class C, class T, class P> struct BackwardPlan {
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
     }
 
+    // What no gate will fill.
+    void zero_ends(const RoundedGates& gates, const Team& team) const {
+        for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
+            zero(gates.row(k) + gates.values, gates.stride() - gates.values);
+    }
+
     void pack_gates(Packed<T> packed, const P* w, Columns<T> columns, Span span, const int* gate,
                     const Team& team) const {
         if (!rounded) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
         if constexpr (rounds<P>) pack_gates_rounded<C>(packed.rounded(), w, columns, span, gate, sizes, team);
     }
 
-    // out_rows (+)= d_gates * W for one group of columns, W as the caller keeps it: slot by slot.
-    void direct_product(const P* w, Span span, const int* gate, Columns<T> columns, index group,
+    // out_rows (+)= d_gates * W for a thread's groups of columns, W as the caller keeps it: slot by slot.
+    void direct_product(const P* w, Span span, const int* gate, const Columns<T>& columns, const Team& team,
                         const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
+        for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group)
+            direct_product_of(w, span, gate, columns, group, a_rows, out_rows, rows, accumulate);
+    }
+    void direct_product_of(const P* w, Span span, const int* gate, const Columns<T>& columns, index group,
+                           const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
         for (index slot = span.begin; slot < span.begin + span.count; ++slot)
             multiply<T, P>({.a = a_rows,
                             .a_offset = slot * S::panel,
@@ -213,12 +245,12 @@ template <class C, class T, class P> struct BackwardPlan {
     }
 };
 
-// One thread's share of the steps.
+// One thread's share of the steps of a block of rows.
 template <class C, class T, class P> class BackwardPass {
   public:
-    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team)
-        : BackwardPass(plan, team,
-                       share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
+    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, Rows block)
+        : BackwardPass(plan, team, block,
+                       share_of<C, T>(team, plan.sizes, plan.p.layout, block, plan.p.weights.projection)) {}
 
     void start() {
         for (index b = begin_; b < end_; ++b) load_final_gradient(b);
@@ -227,12 +259,12 @@ template <class C, class T, class P> class BackwardPass {
         units_.wait();
     }
 
-    // One step, whose pairs come from place `pair` of the chunk on.
-    void compute(const Step& step, index pair) {
-        const index rows = max(min(step.rows, end_) - begin_, 0);
-        for (index b = begin_; b < begin_ + rows; ++b) {
-            add_output_gradients(step, b);
-            remember(step, b, pair + b);
+    // One step, the pairs of whose block come from place `first` of the chunk on.
+    void compute(const Step& step, index first) {
+        const index rows = Rows{begin_, end_}.running(step.rows), pair = first + before_;
+        for (index i = 0; i < rows; ++i) {
+            add_output_gradients(step, begin_ + i);
+            remember(step, begin_ + i, pair + i);
         }
         if (p_.weights.projection) unproject(pair, rows);
         pointwise(step, pair, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
@@ -252,12 +284,13 @@ template <class C, class T, class P> class BackwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, const Share& share)
+    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, Rows block, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
-          begin_(share.begin),
-          end_(share.end),
+          begin_(share.rows.begin),
+          end_(share.rows.end),
+          before_(begin_ - block.begin),
           units_(share.units),
           first_unit_(units_.begin(sizes_.panels) * panel),
           last_unit_(units_.end(sizes_.panels) * panel),
@@ -292,10 +325,15 @@ template <class C, class T, class P> class BackwardPass {
     }
 
     void add_output_gradients(const Step& step, index b) {
-        if (p_.d_y.data)
+        if (p_.d_y.data) {
             add(plan_.d_h + b * sizes_.outputs, p_.d_y.at(p_.layout, step.time, b), sizes_.output);
+            if (b < step.previous_rows) fetch(p_.d_y.at(p_.layout, step.previous, b), sizes_.output);
+        }
         if (p_.d_cell_states.data)
             add(plan_.d_c + b * sizes_.units, p_.d_cell_states.at(p_.layout, step.time, b), sizes_.hidden);
+    }
+    void fetch(const T* from, index count) const {
+        for (index j = first(count); j < last(count); j += panel) __builtin_prefetch(from + j, 0, 2);
     }
     void add(T* to, const T* from, index count) {
         for (index j = first(count); j < last(count); ++j) to[j] += from[j];
@@ -313,10 +351,10 @@ template <class C, class T, class P> class BackwardPass {
         }
     }
     void unproject(index pair, index rows) {
-        for (index b = begin_; b < begin_ + rows; ++b) {
-            T* kept = plan_.d_projected + (pair + b) * sizes_.outputs;
-            copy(kept, plan_.d_h + b * sizes_.outputs, sizes_.outputs);
-            plan_.projected_rows[pair + b] = kept;
+        for (index i = 0; i < rows; ++i) {
+            T* kept = plan_.d_projected + (pair + i) * sizes_.outputs;
+            copy(kept, plan_.d_h + (begin_ + i) * sizes_.outputs, sizes_.outputs);
+            plan_.projected_rows[pair + i] = kept;
         }
         product(plan_.projection, plan_.projected_rows + pair, 0, {sizes_.output}, plan_.hidden,
                 plan_.d_full_rows, rows, false);
@@ -324,7 +362,7 @@ template <class C, class T, class P> class BackwardPass {
 
     template <class Cell>
     PENSTOCK_INLINE void pointwise(const Step& step, index first_pair, index rows, Cell cell) {
-        for (index i = 0; i < rows; ++i) rows_[i] = row_of(step, begin_ + i, first_pair + begin_ + i);
+        for (index i = 0; i < rows; ++i) rows_[i] = row_of(step, begin_ + i, first_pair + i);
         const Gates<C, T, const T> gates{plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows,
                                          0};
         ahead_ = p_.reverse ? step.rows : -step.rows;
@@ -380,12 +418,16 @@ template <class C, class T, class P> class BackwardPass {
     void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
         if (!plan_.rounded) return;
         if constexpr (rounds<P>)
-            for (index pair = first_pair + begin_; pair < first_pair + begin_ + rows; ++pair)
-                for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q) {
-                    const T* from = plan_.gate_row(pair) + q * plan_.panel_stride();
-                    bf16* to = plan_.rounded_gates + pair * plan_.rounded_stride() + q * S::unit_gates;
-                    round_gates_of_panel(to, from, S::unit_gates);
-                }
+            for (index pair = first_pair; pair < first_pair + rows; ++pair) {
+                round_gates_of(plan_.rounded_input, pair);
+                if (!plan_.one_span) round_gates_of(plan_.rounded_recurrent, pair);
+            }
+    }
+    void round_gates_of(const RoundedGates& gates, index pair) {
+        const index count = gates.span.count * panel;
+        for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
+            round_values(gates.row(pair) + q * count,
+                         plan_.gate_row(pair) + q * plan_.panel_stride() + gates.span.begin * panel, count);
     }
 
     // d_h (+)= d_gates * W_hh
@@ -394,21 +436,18 @@ template <class C, class T, class P> class BackwardPass {
         if (!plan_.direct_recurrent)
             return gates_product(plan_.recurrent.exact(), C::recurrent, plan_.states, pair, plan_.d_h_rows,
                                  rows, C::carries_hidden);
-        const Columns<T>& columns = plan_.states;
-        for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
-            plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, columns, group,
-                                 plan_.gate_rows + pair + begin_, plan_.d_h_rows + begin_, rows,
-                                 C::carries_hidden);
+        plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, units_,
+                             plan_.gate_rows + pair, plan_.d_h_rows + begin_, rows, C::carries_hidden);
     }
     void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
-        const Columns<T>& columns = plan_.states;
-        [[maybe_unused]] const index depth = padded_depth(sizes_.gates);
+        [[maybe_unused]] const Columns<T>& columns = plan_.states;
+        [[maybe_unused]] const RoundedGates& gates = plan_.rounded_recurrent;
         if constexpr (rounds<P>)
             for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
-                multiply({.a = plan_.rounded_gates + (pair + begin_) * plan_.rounded_stride(),
-                          .a_stride = plan_.rounded_stride(),
-                          .depth = depth,
-                          .b = plan_.recurrent.rounded() + columns.begin(group) * depth,
+                multiply({.a = gates.row(pair),
+                          .a_stride = gates.stride(),
+                          .depth = gates.depth(),
+                          .b = plan_.recurrent.rounded() + columns.begin(group) * gates.depth(),
                           .width = columns.width(group),
                           .c = plan_.d_h_rows + begin_,
                           .c_offset = columns.begin(group),
@@ -428,7 +467,7 @@ template <class C, class T, class P> class BackwardPass {
                  T* const* out_rows, index rows, bool accumulate) {
         for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group) {
             const index width = columns.width(group);
-            multiply<T>({.a = a_rows + begin_,
+            multiply<T>({.a = a_rows,
                          .a_offset = a_offset,
                          .depth = depth,
                          .b = weights + columns.begin(group) * depth.total(),
@@ -451,6 +490,7 @@ template <class C, class T, class P> class BackwardPass {
     const BackwardArguments<T, P>& p_;
     const S& sizes_;
     const index begin_, end_;
+    const index before_;  // rows of the block before them
     const Team units_;
     const index first_unit_, last_unit_;
     BackwardRow<T>* const rows_;

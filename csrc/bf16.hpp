@@ -45,7 +45,7 @@ inline void round_row(bf16* to, const float* from, index count) {
 }
 
 // `count` values, a multiple of 16, that fill no whole row of A.
-inline void round_gates_of_panel(bf16* to, const float* from, index count) {
+inline void round_values(bf16* to, const float* from, index count) {
     for (index k = 0; k < count; k += 16) {
         const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)load(from + k));
         std::memcpy(to + k, &half, sizeof half);

@@ -104,12 +104,30 @@ template <class C, class T, class P> struct ForwardPlan {
     }
 };
 
-// One thread's share, over all steps.
+// One thread's share of a block of rows, over all steps.
 template <class C, class T, class P> class ForwardPass {
   public:
-    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team)
-        : ForwardPass(plan, team,
-                      share_of<C, T>(team, plan.sizes, plan.p.layout, plan.p.weights.projection)) {}
+    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team, const Share& share)
+        : plan_(plan),
+          p_(plan.p),
+          sizes_(plan.sizes),
+          begin_(share.rows.begin),
+          end_(share.rows.end),
+          units_(share.units),
+          first_group_(units_.begin(sizes_.groups())),
+          last_group_(units_.end(sizes_.groups())),
+          own_gates_(plan.gates +
+                     (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
+          rounded_x_(plan.rounded_x + team.thread * plan.scratch * padded_depth(plan.sizes.input)),
+          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.sizes.output)),
+          x_rows_(plan.x_rows + team.thread * plan.scratch),
+          h_rows_(plan.h_rows + team.thread * plan.scratch),
+          old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
+          reset_rows_(plan.reset_rows + team.thread * plan.scratch),
+          c_rows_(plan.c_rows + team.thread * plan.scratch),
+          new_h_rows_(plan.new_h_rows + team.thread * plan.scratch),
+          new_c_rows_(plan.new_c_rows + team.thread * plan.scratch),
+          out_rows_(plan.out_rows + team.thread * plan.scratch) {}
 
     void run() {
         never_running();
@@ -129,28 +147,6 @@ template <class C, class T, class P> class ForwardPass {
   private:
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
-
-    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team, const Share& share)
-        : plan_(plan),
-          p_(plan.p),
-          sizes_(plan.sizes),
-          begin_(share.begin),
-          end_(share.end),
-          units_(share.units),
-          first_group_(units_.begin(sizes_.groups())),
-          last_group_(units_.end(sizes_.groups())),
-          own_gates_(plan.gates +
-                     (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
-          rounded_x_(plan.rounded_x + team.thread * plan.scratch * padded_depth(plan.sizes.input)),
-          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.sizes.output)),
-          x_rows_(plan.x_rows + team.thread * plan.scratch),
-          h_rows_(plan.h_rows + team.thread * plan.scratch),
-          old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
-          reset_rows_(plan.reset_rows + team.thread * plan.scratch),
-          c_rows_(plan.c_rows + team.thread * plan.scratch),
-          new_h_rows_(plan.new_h_rows + team.thread * plan.scratch),
-          new_c_rows_(plan.new_c_rows + team.thread * plan.scratch),
-          out_rows_(plan.out_rows + team.thread * plan.scratch) {}
 
     index running(index rows) const { return max(min(rows, end_) - begin_, 0); }
 
@@ -200,7 +196,7 @@ template <class C, class T, class P> class ForwardPass {
 
     // `first`: of the groups that read these inputs. `after`: the weights that will come next.
     void input_product(index g, index pair, index rows, bool first, const P* after) {
-        const Rows x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
+        const Operands x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
         product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates, first, after);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
@@ -210,7 +206,7 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     // Rows of A: where they are, and where they are rounded for the products that want them so.
-    struct Rows {
+    struct Operands {
         const T* const* rows;
         const bf16* rounded;
     };
@@ -221,7 +217,7 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
-    void product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows, const T* bias,
+    void product(index g, const GateWeights<C, T, P>& weights, const Operands& a, index rows, const T* bias,
                  bool a_is_far, const P* after) {
         if (plan_.direct) return direct_product(g, weights, a, rows, bias);
         const index width = sizes_.group_panels(g) * weights.span.count;
@@ -253,7 +249,7 @@ template <class C, class T, class P> class ForwardPass {
                         rows);
     }
 
-    void direct_product(index g, const GateWeights<C, T, P>& weights, const Rows& a, index rows,
+    void direct_product(index g, const GateWeights<C, T, P>& weights, const Operands& a, index rows,
                         const T* bias) {
         constexpr index lanes = Simd<T>::lanes;
         for (index q = 0; q < sizes_.group_panels(g); ++q)
@@ -269,7 +265,7 @@ template <class C, class T, class P> class ForwardPass {
                     for (; i < rows; ++i) inner_tile<1>(a, w, weights.depth, count, i, at, bias);
                 }
     }
-    template <index Count> void inner_tile(const Rows& a, const P* w, index depth, index count, index row,
+    template <index Count> void inner_tile(const Operands& a, const P* w, index depth, index count, index row,
                                            index at, const T* bias) {
         Vec<T> sum[Count] = {};
         const P* operands[Count];
@@ -416,7 +412,11 @@ template <class C, class T, class P> void forward_share(ForwardPlan<C, T, P>& pl
     [[maybe_unused]] const TilesFor<P> tiles;
     plan.pack(team);
     team.wait();
-    ForwardPass<C, T, P>(plan, team).run();
+    const Layout& layout = plan.p.layout;
+    const Share share =
+        share_of<C, T>(team, plan.sizes, layout, {0, layout.batch}, plan.p.weights.projection);
+    for (index block = 0; block < blocks_of(share.rows.count()); ++block)
+        ForwardPass<C, T, P>(plan, team, {block_of(share.rows, block), share.units}).run();
 }
 
 }  // namespace penstock::PENSTOCK_ISA

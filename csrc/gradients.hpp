@@ -31,12 +31,12 @@ template <class C, class T, class P> class ChunkGradients {
 
     void input_gradient() {
         const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
+        if (plan_.direct_input)
+            return plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, Team{},
+                                        plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
             if (plan_.rounded) rounded_input_gradient(group, begin, rows);
-            else if (plan_.direct_input)
-                plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, group,
-                                     plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
             else
                 multiply<T>({.a = plan_.gate_rows + begin,
                              .a_offset = C::input.begin * panel,
@@ -53,11 +53,12 @@ template <class C, class T, class P> class ChunkGradients {
 
     void rounded_input_gradient([[maybe_unused]] index group, [[maybe_unused]] index begin,
                                 [[maybe_unused]] index rows) {
+        [[maybe_unused]] const RoundedGates& gates = plan_.rounded_input;
         if constexpr (rounds<P>)
-            multiply({.a = plan_.rounded_gates + begin * plan_.rounded_stride(),
-                      .a_stride = plan_.rounded_stride(),
-                      .depth = padded_depth(sizes_.gates),
-                      .b = plan_.input.rounded() + plan_.inputs.begin(group) * padded_depth(sizes_.gates),
+            multiply({.a = gates.row(begin),
+                      .a_stride = gates.stride(),
+                      .depth = gates.depth(),
+                      .b = plan_.input.rounded() + plan_.inputs.begin(group) * gates.depth(),
                       .width = plan_.inputs.width(group),
                       .c = plan_.d_x_rows + begin,
                       .c_offset = plan_.inputs.begin(group),
@@ -74,8 +75,9 @@ template <class C, class T, class P> class ChunkGradients {
         }
         if (plan_.rounded) {
             round_columns(q);
-            rounded_matrix(q, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
-            rounded_matrix(q, C::recurrent_gate, plan_.h_packed.rounded(), sizes_.states(), d.hh);
+            rounded_matrix(q, C::input, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
+            rounded_matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.rounded(), sizes_.states(),
+                           d.hh);
         } else {
             matrix(q, C::input, C::input_gate, plan_.x_packed.exact(), plan_.inputs, d.ih);
             matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.exact(), sizes_.states(), d.hh);
@@ -112,18 +114,19 @@ template <class C, class T, class P> class ChunkGradients {
                                      pairs_ - pair);
         }
     }
-    void rounded_matrix(index q, const int* gate, [[maybe_unused]] const bf16* packed, Columns<T> columns,
-                        T* out) {
+    void rounded_matrix(index q, Span span, const int* gate, [[maybe_unused]] const bf16* packed,
+                        Columns<T> columns, T* out) {
         if (!out) return;
-        for (index row = 0; row < S::unit_gates; ++row) {
-            const index slot = row / panel, lane = row % panel;
-            const bool wanted = gate[slot] >= 0 && lane < units_of(q);
-            out_rows_[row] =
-                wanted ? out + (gate[slot] * sizes_.hidden + q * panel + lane) * columns.columns : nullptr;
+        const index rows = span.count * panel;
+        for (index row = 0; row < rows; ++row) {
+            const index slot = span.begin + row / panel, lane = row % panel;
+            out_rows_[row] = lane < units_of(q)
+                                 ? out + (gate[slot] * sizes_.hidden + q * panel + lane) * columns.columns
+                                 : nullptr;
         }
         if constexpr (rounds<P>)
             for (index group = 0; group < columns.groups(); ++group)
-                multiply({.a = columns_of_thread(),
+                multiply({.a = columns_of_thread() + span.begin * panel * padded_depth(pairs_),
                           .a_stride = padded_depth(pairs_),
                           .depth = padded_depth(pairs_),
                           .b = packed + columns.begin(group) * padded_depth(plan_.capacity),
@@ -133,7 +136,7 @@ template <class C, class T, class P> class ChunkGradients {
                           .columns = columns.valid(group),
                           .accumulate = !first_,
                           .c_is_far = true},
-                         S::unit_gates);
+                         rows);
     }
 
     // (R, H): d_projected^T * full, by panels of R.
@@ -260,29 +263,35 @@ template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& 
     [[maybe_unused]] const TilesFor<P> tiles;
     const Layout& layout = plan.p.layout;
     plan.pack(team);
-    BackwardPass<C, T, P> pass(plan, team);
-    pass.start();
-    team.wait();
-    index s = layout.steps - 1;
-    for (index chunk = 0; chunk == 0 || s >= 0; ++chunk) {
-        index pairs = 0;
-        while (s >= 0) {
-            const Step step = step_of(layout, plan.p.reverse, s);
-            if (pairs && pairs + step.rows > plan.capacity) break;
-            pass.compute(step, pairs);
-            pairs += step.rows;
-            --s;
-        }
+    const index blocks = blocks_of(layout.batch);
+    index chunk = 0;
+    for (index block = 0; block < blocks; ++block) {
+        const Rows rows = block_of({0, layout.batch}, block);
+        BackwardPass<C, T, P> pass(plan, team, rows);
+        pass.start();
         team.wait();
-        pack_operands(plan, pairs, team);
-        team.wait();
-        const index place = plan.folds ? chunk % folded_chunks : chunk;
-        ChunkGradients<C, T, P>(plan, team, pairs, place == 0).run();
-        team.wait();
-        if (plan.folds && (place == folded_chunks - 1 || s < 0)) {
-            plan.fold(chunk < folded_chunks, team);
+        index s = layout.steps - 1;
+        do {
+            index pairs = 0;
+            for (; s >= 0; --s) {
+                const Step step = step_of(layout, plan.p.reverse, s);
+                if (pairs && pairs + rows.running(step.rows) > plan.capacity) break;
+                pass.compute(step, pairs);
+                pairs += rows.running(step.rows);
+            }
             team.wait();
-        }
+            pack_operands(plan, pairs, team);
+            team.wait();
+            const index place = plan.folds ? chunk % folded_chunks : chunk;
+            ChunkGradients<C, T, P>(plan, team, pairs, place == 0).run();
+            team.wait();
+            const bool last = s < 0 && block + 1 == blocks;
+            if (plan.folds && (place == folded_chunks - 1 || last)) {
+                plan.fold(chunk < folded_chunks, team);
+                team.wait();
+            }
+            ++chunk;
+        } while (s >= 0);
     }
 }
 

@@ -109,18 +109,18 @@ void pack_gates_transposed(T* packed, const P* matrix, Columns<T> shape, Span sp
     }
 }
 
-// The same, rounded: every slot has its rows, zeros where `span` does not reach, so that a pair's gates are
-// one row of A.
+// The same, rounded.
 template <class C, class T>
 void pack_gates_rounded(bf16* packed, const bf16* matrix, Columns<T> shape, Span span, const int* gate,
                         const Sizes<C, T>& sizes, const Team& team) {
 #if defined(__AVX512BF16__)
     constexpr index panel = panel_width<T>;
-    const index depth = padded_depth(sizes.gates);
+    const index depth = padded_depth(sizes.units * span.count);
     const auto row = [&](index k, index begin) -> const bf16* {
-        const index q = k / sizes.unit_gates, slot = k / panel % C::slots, unit = q * panel + k % panel;
-        const bool reached = slot >= span.begin && slot < span.begin + span.count && unit < sizes.hidden;
-        return reached ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns + begin : nullptr;
+        const index slot = span.begin + k / panel % span.count;
+        const index unit = k / (span.count * panel) * panel + k % panel;
+        const bool exists = unit < sizes.hidden;
+        return exists ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns + begin : nullptr;
     };
     for (index group = team.begin(shape.groups()); group < team.end(shape.groups()); ++group) {
         const index width = shape.width(group) * panel, begin = shape.begin(group);

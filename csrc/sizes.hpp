@@ -10,7 +10,7 @@
 namespace penstock::PENSTOCK_ISA {
 
 constexpr index chunk_rows = 96;  // (step, row) pairs of an input product hoisted out of the recurrence
-constexpr index gradient_chunk = 1 << 18;  // values kept of a chunk before they are summed into the weights'
+constexpr index gradient_chunk = 1 << 17;  // values kept of a chunk before they are summed into the weights'
 constexpr index folded_chunks = 32;        // chunks summed on their own where there are many more
 constexpr index direct_rows = 16;         // up to so many pairs, packing the weights costs more than it saves
 constexpr index share_of_work = 1 << 21;  // multiply-adds that are worth a thread: it may have to be woken
@@ -105,9 +105,16 @@ template <class C, class T> class Walk {
     index rows_, last_, left_, row_, panel_, group_begin_, group_end_;
 };
 
-// Gives a cell the blocks of a walk, two at a time to work on in turns.
+// Gives a cell the blocks of a walk, some at a time to work on in turns: two, or four of a cell so small that
+// the registers hold them.
 template <class C, class T, class Block, class Cell>
 PENSTOCK_INLINE void in_turns(Walk<C, T> walk, Block block, Cell cell) {
+    if constexpr (C::slots == 1)
+        while (walk.left() >= 4) {
+            const decltype(block(walk.next())) four[] = {block(walk.next()), block(walk.next()),
+                                                         block(walk.next()), block(walk.next())};
+            cell(four);
+        }
     while (walk.left() >= 2) {
         const decltype(block(walk.next())) two[] = {block(walk.next()), block(walk.next())};
         cell(two);
@@ -151,12 +158,28 @@ int useful_threads(const Sizes<C, T>& sizes, const Layout& layout, bool projecte
                : static_cast<int>(max(1, min(wanted, layout.batch)));
 }
 
+// Rows of the batch. Large batches go through a pass block by block, so that what a step leaves is still in
+// the cache when the next one comes.
+struct Rows {
+    index begin, end;
+    index count() const { return end - begin; }
+    index running(index rows) const { return max(min(rows, end) - begin, 0); }
+};
+constexpr index block_rows = 256;
+inline index blocks_of(index rows) { return max(1, divide_up(rows, block_rows)); }
+inline Rows block_of(Rows rows, index block) {
+    const index blocks = blocks_of(rows.count());
+    return {rows.begin + rows.count() * block / blocks, rows.begin + rows.count() * (block + 1) / blocks};
+}
+
 // Bounds of the rows each thread owns: about equal numbers of (step, row) pairs.
-inline index first_row(const Layout& layout, int thread, int threads) {
-    if (thread == threads) return layout.batch;
-    const index wanted = layout.rows * thread / threads;
-    index row = 0, before = 0;
-    while (row < layout.batch) {
+inline index first_row(const Layout& layout, Rows rows, int thread, int threads) {
+    if (thread == threads) return rows.end;
+    index pairs = 0;
+    for (index t = 0; t < layout.steps; ++t) pairs += rows.running(layout.active[t]);
+    const index wanted = pairs * thread / threads;
+    index row = rows.begin, before = 0;
+    while (row < rows.end) {
         index length = 0;  // of this row: the steps at which more than `row` rows run (binary search)
         for (index bound = layout.steps; length < bound;) {
             const index middle = (length + bound) / 2;
@@ -170,16 +193,16 @@ inline index first_row(const Layout& layout, int thread, int threads) {
     return row;
 }
 
-// What one thread of a team does: rows [begin, end), together with `units`, the threads that share them.
+// What one thread of a team does of some rows: its own, together with `units`, the threads that share them.
 struct Share {
-    index begin, end;
+    Rows rows;
     Team units;
 };
 template <class C, class T>
-Share share_of(const Team& team, const Sizes<C, T>& sizes, const Layout& layout, bool projected) {
-    if (shares_units<C, T>(sizes, layout, projected, team.threads)) return {0, layout.batch, team};
-    return {first_row(layout, team.thread, team.threads), first_row(layout, team.thread + 1, team.threads),
-            Team{}};
+Share share_of(const Team& team, const Sizes<C, T>& sizes, const Layout& layout, Rows rows, bool projected) {
+    if (shares_units<C, T>(sizes, layout, projected, team.threads)) return {rows, team};
+    const index begin = first_row(layout, rows, team.thread, team.threads);
+    return {{begin, first_row(layout, rows, team.thread + 1, team.threads)}, Team{}};
 }
 
 template <class T> PENSTOCK_INLINE void copy(T* to, const T* from, index count) {

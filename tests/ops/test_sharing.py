@@ -26,8 +26,9 @@ CELLS = [
     Variant("gru"),
     Variant("gru_reset_before"),
 ]
-# (T, B, D, H) where threads share the units of a few rows, of too many weights, of one row only.
-SHARED = [(9, 5, 13, 144), (21, 1, 3, 333), (13, 8, 33, 200), (5, 3, 130, 512)]
+# (T, B, D, H) where threads share the units of a few rows, of too many weights, of one row only, and where
+# they share the rows of one block after another.
+SHARED = [(9, 5, 13, 144), (21, 1, 3, 333), (13, 8, 33, 200), (5, 3, 130, 512), (3, 700, 5, 33)]
 THREADS = [1, 2, 3, 4, 8]
 
 
@@ -158,9 +159,9 @@ def test_any_number_of_pairs(variant: Variant, pairs: int) -> None:
     assert_equal(*both(random_problem(variant, (max(lengths), 2, 3, 5), lengths=lengths)))
 
 
-@pytest.mark.parametrize("batch", [255, 256, 257, 300])
+@pytest.mark.parametrize("batch", [255, 256, 257, 600])
 @pytest.mark.parametrize("variant", CELLS, ids=str)
-def test_steps_as_large_as_a_chunk(variant: Variant, batch: int) -> None:
+def test_steps_as_large_as_a_chunk_and_more_than_a_block_of_rows(variant: Variant, batch: int) -> None:
     lengths = [3, 2, 0, 1] * (batch // 4) + [3] * (batch % 4)
     assert_equal(*both(random_problem(variant, (3, batch, 3, 5))))
     assert_equal(*both(random_problem(variant, (3, batch, 3, 5), lengths=lengths)))

@@ -68,8 +68,8 @@ class _Recurrent(nn.RNNBase):
         states as a third value. Raises as torch.nn does for wrong shapes and dtypes; ValueError for
         `lengths` of a wrong size or out of range, TypeError for `lengths` that are not integers.
         """
-        if lengths is None and not (return_cell_states or torch.is_grad_enabled()) and type(input) is Tensor:
-            result = self._infer(input, hx)
+        if lengths is None and not return_cell_states and isinstance(input, Tensor):
+            result = self._run_whole(input, hx)
             if result is not None:
                 return result
         if return_cell_states and not isinstance(self, nn.LSTM):
@@ -107,8 +107,8 @@ class _Recurrent(nn.RNNBase):
         result = (y, self._final(h_n, c_n))
         return (*result, c_steps) if return_cell_states else result
 
-    def _infer(self, x: Tensor, hx: Any) -> Any:
-        """One layer without gradients in the fewest steps; None where this is not the usual case.
+    def _run_whole(self, x: Tensor, hx: Any) -> Any:
+        """One layer over a batch of whole sequences in the fewest steps; None where this is not that case.
 
         A single step of a small layer takes the kernels 2 us: most of a call is what stands around them.
         """
@@ -119,7 +119,7 @@ class _Recurrent(nn.RNNBase):
         if route is not ops.Route.DIRECT or torch.is_autocast_enabled("cpu"):
             return None
         try:
-            y, h_n, c_n = ops.infer(x, h0, c0, weights, self._layer(self.batch_first))
+            y, h_n, c_n = ops.whole(x, h0, c0, weights, self._layer(self.batch_first))
         except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
             return None
         return y, self._final(h_n, c_n)

@@ -16,11 +16,32 @@ from torch.autograd import Function
 
 from penstock.ops import kernel, operators, reference
 from penstock.ops.kernel import Options
-from penstock.ops.route import are_mapped_by_autograd, is_plain, is_transformed
+from penstock.ops.route import are_mapped_by_autograd, is_plain, is_transformed, looks_plain
+
+
+class PlainLayer(Function):
+    """The forward pass where only autograd looks on: with as little around the kernels as can be.
+
+    (options, cell_states, lengths, batch_sizes, x, h0, c0, *weights) to y, h_n, c_n and the cell states.
+    """
+
+    @staticmethod
+    def forward(ctx, options: Options, cell_states: bool, lengths, batch_sizes, x, h0, c0, *weights) -> Any:
+        *outputs, reserve = kernel.forward(
+            x, h0, c0, weights, lengths, batch_sizes, options, cell_states, True
+        )
+        ctx.set_materialize_grads(False)  # an output that nobody used has no gradient, rather than zeros
+        ctx.save_for_backward(reserve, lengths, batch_sizes, x, h0, c0, *weights)
+        ctx.options = options
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx, *d_outputs) -> Any:
+        return None, None, None, None, *_gradients(ctx, d_outputs, ctx.needs_input_grad[4:])
 
 
 class Layer(Function):
-    """The forward pass.
+    """The forward pass, for transforms.
 
     (options, cell_states, keep, lengths, batch_sizes, x, h0, c0, *weights) to what `kernel.forward` gives.
     """
@@ -35,7 +56,7 @@ class Layer(Function):
     def setup_context(ctx, inputs, output) -> None:
         options, _, _, *tensors = inputs
         reserve = output[4]
-        ctx.set_materialize_grads(False)  # an output that nobody used has no gradient, rather than zeros
+        ctx.set_materialize_grads(False)
         if reserve is not None:
             ctx.mark_non_differentiable(reserve)
         ctx.save_for_backward(reserve, *tensors)
@@ -43,24 +64,7 @@ class Layer(Function):
 
     @staticmethod
     def backward(ctx, *d_outputs) -> Any:
-        *d_outputs, _ = d_outputs
-        reserve, lengths, batch_sizes, *inputs = ctx.saved_tensors
-        arguments = (
-            ctx.options,
-            ctx.needs_input_grad[5:],
-            lengths,
-            batch_sizes,
-            reserve,
-            *d_outputs,
-            *inputs,
-        )
-        if are_mapped_by_autograd(d_outputs):
-            gradients = reference.gradients(d_outputs, inputs, lengths, batch_sizes, ctx.options)
-        elif torch.is_grad_enabled() or is_transformed():
-            gradients = LayerBackward.apply(*arguments)
-        else:
-            gradients = LayerBackward.forward(*arguments)
-        return None, None, None, None, None, *gradients
+        return None, None, None, None, None, *_gradients(ctx, d_outputs[:4], ctx.needs_input_grad[5:])
 
     @staticmethod
     def vmap(info, in_dims, *arguments) -> Any:
@@ -75,6 +79,21 @@ class Layer(Function):
         )  # type: ignore[misc]  # fmt: skip
         unfolded = [_unfold(t, at, count) for t, at in zip(outputs, (axis, 1, 1, axis), strict=True)]
         return tuple(zip(*unfolded, _split(reserve, axis, count), strict=True))
+
+
+def _gradients(ctx, d_outputs: tuple, needs: Sequence[bool]) -> Any:
+    """Of x, h0, c0 and each weight; whoever looks on as well sees a function."""
+    reserve, lengths, batch_sizes, *inputs = ctx.saved_tensors
+    if not torch.is_grad_enabled() and looks_plain((*d_outputs, inputs[0])):
+        x, h0, c0, *weights = inputs
+        return kernel.backward(
+            d_outputs, x, h0, c0, tuple(weights), reserve, lengths, batch_sizes, ctx.options, needs
+        )
+    if are_mapped_by_autograd(d_outputs):
+        return reference.gradients(d_outputs, inputs, lengths, batch_sizes, ctx.options)
+    differentiated = torch.is_grad_enabled() or is_transformed()
+    backward = LayerBackward.apply if differentiated else LayerBackward.forward
+    return backward(ctx.options, needs, lengths, batch_sizes, reserve, *d_outputs, *inputs)
 
 
 class LayerBackward(Function):
@@ -123,7 +142,7 @@ class LayerBackward(Function):
 
 # Function.apply binds default arguments by inspection and looks for transforms, for several times the cost of
 # all else that autograd does. A plain call has neither, and takes what Function.apply comes down to.
-apply_plainly: Callable[..., Any] = super(Function, Layer).apply  # type: ignore[misc]
+apply_plainly: Callable[..., Any] = super(Function, PlainLayer).apply  # type: ignore[misc]
 
 
 # ---- the mapped dimension ----------------------------------------------------------------------------------

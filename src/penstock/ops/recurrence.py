@@ -64,6 +64,23 @@ def layer(
     return run(chosen, x, h0, c0, flat, lengths, batch_sizes, options, cell_states)
 
 
+def whole(
+    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y, h_n and c_n."""
+    if torch.is_grad_enabled() and _need_gradients(x, h0, c0, *weights):
+        y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
+        return y, h_n, c_n
+    return kernel.infer(x, h0, c0, weights, options)
+
+
+def _need_gradients(*tensors: Tensor | None) -> bool:
+    for t in tensors:  # noqa: SIM110 - any() of a generator takes a microsecond
+        if t is not None and t.requires_grad:
+            return True
+    return False
+
+
 def run(
     route: Route,
     x: Tensor,
@@ -80,10 +97,10 @@ def run(
     The reference gives the cell states wherever there are any.
     """
     tensors = (x, h0, c0, *weights)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    keep = torch.is_grad_enabled() and _need_gradients(*tensors)
     if route is Route.DIRECT:
         if keep:
-            outputs = functions.apply_plainly(options, cell_states, True, lengths, batch_sizes, *tensors)
+            outputs = functions.apply_plainly(options, cell_states, lengths, batch_sizes, *tensors)
         else:
             outputs = kernel.forward(x, h0, c0, weights, lengths, batch_sizes, options, cell_states, False)
     elif route is Route.OPERATOR:

@@ -33,7 +33,7 @@ def route(tensors: tuple[Tensor | None, ...]) -> Route:
     """The route for these tensors, the first of which is given."""
     if tensors[0].dtype not in NATIVE_DTYPES:  # type: ignore[union-attr]
         return Route.FOREIGN
-    if not _is_in_a_mode() and _native.all_plain(tensors, Tensor, Parameter):
+    if looks_plain(tensors):
         return Route.DIRECT
     if not is_native(tensors):
         return Route.FOREIGN
@@ -54,6 +54,11 @@ def _is_in_a_mode() -> bool:
         or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def looks_plain(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether a glance is enough to see that the kernels may be called straight away on these tensors."""
+    return not _is_in_a_mode() and _native.all_plain(tensors, Tensor, Parameter)
 
 
 def is_native(tensors: Sequence[Tensor | None]) -> bool:
