@@ -1,9 +1,10 @@
 """The least time that a call of a layer can take on this machine, and with it the limit of every comparison.
 
 A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785), every part of it measured in
-the same run: the products of a call at the multiply-add peak or, where that takes longer, the weights read,
-the recurrent ones at every step; and the call of a layer that does nothing. Gates, inputs and outputs are
-taken to cost nothing, so nobody gets quite there.
+the same run: the products of a call at the multiply-add peak and its gates as fast as they go alone or, where
+that takes longer, the weights read, the recurrent ones at every step; and the call of a layer that does
+nothing. Inputs, outputs and what is kept for the backward pass are taken to cost nothing, and whatever does
+not fit side by side to overlap, so nobody gets quite there.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,6 @@ from penstock import _native
 PASSES = {"forward": 1, "training": 3}
 """The products of a call in those of a forward pass: training has as many again for the gradients of what
 went in, and for those of the weights."""
-READS = {"forward": 1, "training": 2}
-"""How often a call reads the weights."""
 SECONDS = 0.01
 """To spend on each measurement."""
 
@@ -32,15 +31,46 @@ def least_ms(contest: Contest, mode: str, threads: int) -> float:
 
 
 def work_ms(contest: Contest, mode: str) -> float:
-    """Milliseconds of one thread for the products, or for reading the weights where that takes longer."""
+    """Milliseconds of one thread for products and gates, or for the weights where those take longer."""
+    products = flops(contest, mode) / _native.measure_peak(SECONDS)
+    return max(products + _gates_ns(contest, mode), _weights_ns(contest, mode)) * 1e-6
+
+
+def flops(contest: Contest, mode: str) -> float:
+    """Floating point operations of the products. Into a state that is given no gradient flows back."""
     kind, shape = contest.kind, contest.shape
-    products = PASSES[mode] * shape.flops(kind, contest.pairs) / _native.measure_peak(SECONDS)
+    passes = PASSES[mode] * shape.flops(kind, contest.pairs)
+    recurrent = 2 * shape.B * shape.L * shape.directions * kind.gates * shape.H * shape.output
+    return passes - recurrent if mode == "training" else passes
+
+
+def _gates_ns(contest: Contest, mode: str) -> float:
+    """What the cell computes of every unit beside its products."""
+    kind, shape = contest.kind, contest.shape
+    cell = f"{kind.cell}_peephole" if kind.options.get("peephole") else kind.cell
+    units = contest.pairs * shape.L * shape.directions * shape.H
+    passes = [False] if mode == "forward" else [False, True]
+    return sum(units / _gates_speed(cell, backwards) for backwards in passes)
+
+
+def _weights_ns(contest: Contest, mode: str) -> float:
+    """All weights read once, the recurrent ones at every step. In training they are read again, but for the
+    recurrent ones of the first step, and as many gradients written, which takes no less than reading."""
+    kind, shape = contest.kind, contest.shape
     inputs, recurrent = (4 * kind.gates * shape.H * size for size in (shape.D, shape.output))
     steps = contest.pairs / shape.B if shape.new_length else shape.T
-    read = shape.L * shape.directions * (steps * recurrent + inputs)
+    traffic = inputs + steps * recurrent
+    if mode == "training":
+        traffic += inputs + (steps - 1) * recurrent + inputs + recurrent
     # In a single step each matrix waits for the other; over many the recurrent one is read again at once.
     speed = _reading_speed(recurrent + inputs if shape.T == 1 else recurrent)
-    return max(products, READS[mode] * read / speed) * 1e-6
+    return shape.L * shape.directions * traffic / speed
+
+
+@cache
+def _gates_speed(cell: str, backwards: bool) -> float:
+    """Units a nanosecond of one thread."""
+    return _native.measure_gates(cell, backwards, SECONDS)
 
 
 @cache

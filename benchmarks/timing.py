@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.contest import Run
 
-ROUNDS = 5
+ROUNDS = 9
 LEAST = 3
 """Timed calls at least, however long one takes."""
 SETTLE = 0.015
@@ -35,6 +35,15 @@ class Timing:
 
     ms: float
     repeats: int
+    rounds: tuple[float, ...] = ()
+    """Of each burst."""
+
+    def over(self, other: "Timing") -> float:
+        """How many times as long as the other: in each round the one beside the other, then the median.
+
+        A machine that is slow for a while is so for both, and drops out.
+        """
+        return statistics.median(a / b for a, b in zip(self.rounds, other.rounds, strict=False))
 
 
 def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool = False) -> list[Timing]:
@@ -43,6 +52,7 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
     one_by_one: one call each in every turn, as many for all: for inputs that change from call to call.
     """
     taken: list[list[float]] = [[] for _ in contestants]
+    rounds: list[list[float]] = [[] for _ in contestants]
     burst = 0.0 if one_by_one else seconds / ROUNDS
     time.sleep(SETTLE)  # those of whatever ran before may be awake too
     with _no_garbage_collection():
@@ -50,13 +60,18 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
             _settle(contestant, contestants)
             contestant.run()
         while not all(_is_enough(times, seconds) for times in taken):
-            for contestant, times in zip(contestants, taken, strict=True):
+            for contestant, times, medians in zip(contestants, taken, rounds, strict=True):
                 if one_by_one or not _is_enough(times, seconds):
                     _settle(contestant, contestants)
                     if not one_by_one and (not times or times[-1] < SHORT_CALL):
                         contestant.run()
-                    times.extend(_burst(contestant.run, burst))
-    return [Timing(statistics.median(times) * 1e3, len(times)) for times in taken]
+                    calls = _burst(contestant.run, burst)
+                    times.extend(calls)
+                    medians.append(statistics.median(calls) * 1e3)
+    return [
+        Timing(statistics.median(times) * 1e3, len(times), tuple(medians))
+        for times, medians in zip(taken, rounds, strict=True)
+    ]
 
 
 def _is_enough(times: list[float], seconds: float) -> bool:

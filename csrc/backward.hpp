@@ -82,7 +82,8 @@ template <class C, class T, class P> struct BackwardPlan {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
         input = take_packed(arena, p.d_x.data && !direct_input ? depth_of_b(C::input) * inputs.padded() : 0);
-        recurrent = take_packed(arena, direct_recurrent ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
+        recurrent =
+            take_packed(arena, direct_recurrent || !flows() ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
         candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
@@ -152,6 +153,8 @@ template <class C, class T, class P> struct BackwardPlan {
         });
     }
 
+    // Whether any step hands a gradient on.
+    bool flows() const { return p.d_h0 || p.layout.steps > 1; }
     // Narrow groups of columns where threads share them out and there are few.
     bool narrow() const {
         return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
@@ -190,7 +193,8 @@ template <class C, class T, class P> struct BackwardPlan {
             if (!one_span) zero_ends(rounded_recurrent, team);
         }
         if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
-        if (!direct_recurrent) pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
+        if (flows() && !direct_recurrent)
+            pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
         if constexpr (C::reset_before)
             pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
@@ -274,7 +278,7 @@ template <class C, class T, class P> class BackwardPass {
         }
         round_gates(pair, rows);
         units_.wait();
-        recurrent_product(pair, rows);
+        recurrent_product(pair, flowing(step));
         units_.wait();
         for (index b = max(begin_, step.previous_rows); b < begin_ + rows; ++b) write_initial_gradient(b);
         zero_padding(step);
@@ -299,6 +303,11 @@ template <class C, class T, class P> class BackwardPass {
     // This thread's part of rows of `count` values: all, or those of its units.
     index first(index) const { return units_.threads == 1 ? 0 : first_unit_; }
     index last(index count) const { return units_.threads == 1 ? count : min(count, last_unit_); }
+
+    // Rows from which a gradient flows on: into the step before, or into a given initial state.
+    index flowing(const Step& step) const {
+        return Rows{begin_, end_}.running(p_.d_h0 ? step.rows : min(step.rows, step.previous_rows));
+    }
 
     void load_final_gradient(index b) {
         const index row = p_.layout.state_position[b];

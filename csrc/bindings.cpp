@@ -169,6 +169,11 @@ double measure_peak(double seconds) {
     return fastest(seconds, [&] { return k.multiply_adds(100'000); });
 }
 
+double measure_gates(const std::string& cell, bool backwards, double seconds) {
+    const auto alone = kernel_of<float>(cell_named(cell)).gates_alone;
+    return fastest(seconds, [&] { return alone(backwards, 1'000); });
+}
+
 double measure_reading(index bytes, double seconds) {
     constexpr index unit = 1024 * sizeof(float), least = 1 << 20;
     if (bytes <= 0) throw std::invalid_argument("bytes: expected more than 0, got " + std::to_string(bytes));
@@ -360,6 +365,8 @@ NB_MODULE(_native, m) {
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,
           "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
+    m.def("measure_gates", &measure_gates, "cell"_a, "backwards"_a, "seconds"_a,
+          "What one thread computes of a cell beside its products, in float32: units a nanosecond.");
     m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,
           "How fast one thread reads so many bytes again and again, in GB/s.");
 }

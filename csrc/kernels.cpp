@@ -5,7 +5,6 @@
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
-#include "peak.hpp"
 #include "recurrence.hpp"
 
 namespace penstock::PENSTOCK_ISA {

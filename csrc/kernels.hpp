@@ -88,6 +88,7 @@ template <class T, class P = T> struct Kernel {
     void (*forward)(const ForwardArguments<T, P>* directions, int count);
     void (*backward)(const BackwardArguments<T, P>* directions, int count);
     index (*reserve_size)(index rows, index hidden, index output);
+    index (*gates_alone)(bool backwards, index rounds);  // peak.hpp
     int gates;
     bool has_cell_state;
 };

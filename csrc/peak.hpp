@@ -1,8 +1,8 @@
-// As many float32 multiply-adds as one core can do, and as many bytes as it can read: the roofs that the
-// benchmarks hold the kernels against.
+// As many float32 multiply-adds as one core can do, as many bytes as it can read and as many gates as it can
+// compute: the roofs that the benchmarks hold the kernels against.
 #pragma once
 
-#include "simd.hpp"
+#include "sizes.hpp"
 
 namespace penstock::PENSTOCK_ISA {
 
@@ -42,6 +42,55 @@ inline void read_all(const float* from, index count) {
     for (index n = 1; n < 8; ++n) sum[0] += sum[n];
     volatile float result = sum[0][0];
     (void)result;
+}
+
+// What a cell computes beside the products, `rounds` times for a few rows in the first-level cache: the gates
+// of a step and its new state, or their gradients. Returns the units computed.
+template <class C> index gates_alone(bool backwards, index rounds) {
+    constexpr index rows = 8, panels = Sizes<C, float>::group, panel = panel_width<float>;
+    struct Block {
+        float gates[C::slots * panel], d_gates[C::slots * panel];
+        float h_prev[panel], c[panel], h[panel], d_h[panel], d_c[panel], reset[panel], peephole[panel];
+    };
+    alignas(64) Block blocks[rows * panels];
+    constexpr index bytes = sizeof blocks, count = bytes / sizeof(float);
+    float* const values = blocks[0].gates;
+    for (index j = 0; j < count; ++j) values[j] = 1.0f;
+    const Walk<C, float> walk(rows, 0, panels);
+    const auto forward = [&](auto place) {
+        Block& b = blocks[place.row * panels + place.panel];
+        return Forward<float>{
+            b.gates, b.h_prev, b.c, b.h, b.c, b.reset, {b.peephole, b.peephole, b.peephole}};
+    };
+    const auto backward = [&](auto place) {
+        Block& b = blocks[place.row * panels + place.panel];
+        return Backward<float>{b.gates,
+                               b.d_gates,
+                               b.h_prev,
+                               b.c,
+                               b.c,
+                               b.d_h,
+                               b.d_c,
+                               nullptr,
+                               b.reset,
+                               b.reset,
+                               {b.peephole, b.peephole, b.peephole}};
+    };
+    for (index round = 0; round < rounds; ++round) {
+        asm volatile(""
+                     :
+                     : "r"(blocks)
+                     : "memory");  // the compiler must take the values for read and changed
+        if (backwards) in_turns(walk, backward, [](const auto& s) { C::template backward<float>(s); });
+        else in_turns(walk, forward, [](const auto& s) { C::template forward<float>(s); });
+        if constexpr (C::reset_before) {
+            if (backwards)
+                in_turns(walk, backward, [](const auto& s) { C::template backward_reset<float>(s); });
+            else in_turns(walk, forward, [](const auto& s) { C::template forward_candidate<float>(s); });
+        }
+    }
+    asm volatile("" : : "r"(blocks) : "memory");
+    return rounds * rows * panels * panel;
 }
 
 }  // namespace penstock::PENSTOCK_ISA

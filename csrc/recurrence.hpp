@@ -3,6 +3,7 @@
 
 #include "forward.hpp"
 #include "gradients.hpp"
+#include "peak.hpp"
 
 namespace penstock::PENSTOCK_ISA {
 
@@ -75,9 +76,12 @@ template <class C, class T, class P> void backward(const BackwardArguments<T, P>
 // P: what the operands of the products are rounded to; T itself, or bf16.
 template <class C, class T, class P = T> constexpr Kernel<T, P> kernel() {
     return {
-        forward<C, T, P>, backward<C, T, P>,
+        forward<C, T, P>,
+        backward<C, T, P>,
         [](index rows, index hidden, index output) { return Sizes<C, T>{0, hidden, output}.reserve(rows); },
-        C::gates, C::has_cell_state};
+        gates_alone<C>,
+        C::gates,
+        C::has_cell_state};
 }
 
 }  // namespace penstock::PENSTOCK_ISA

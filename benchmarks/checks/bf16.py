@@ -52,5 +52,6 @@ def _timed(line: Line, contest: Contest, mode: str, seconds: float) -> Line:
     timings = in_turns([Contestant(name, line.threads, run) for name, run in runs.items()], seconds)
     line.times = {name: t.ms for name, t in zip(runs, timings, strict=True)}
     line.repeats = min(t.repeats for t in timings)
-    line.value = line.times["float32"] / line.times["bf16"]
+    float32, bf16 = timings
+    line.value = float32.over(bf16)
     return line

@@ -82,5 +82,6 @@ def _line(name: str, peer: peers.Peer, kind: Kind, shape: Shape, threads: int, s
     timings = in_turns(contestants, seconds)
     line.times = {c.name: t.ms for c, t in zip(contestants, timings, strict=True)}
     line.repeats = min(t.repeats for t in timings)
-    line.value = line.times[name] / line.times["ours"]
+    ours, theirs = timings
+    line.value = theirs.over(ours)
     return line

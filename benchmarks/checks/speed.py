@@ -128,10 +128,11 @@ def _line(
         return line
     line.times = {name: timing.ms for name, timing in own.items()}
     line.repeats = min(timing.repeats for timing in own.values())
-    others = [ms for name, ms in line.times.items() if name != "ours"]
+    others = [timing for name, timing in own.items() if name != "ours"]
     if others:
-        line.value = min(others) / line.times["ours"]
-        line.limit = min(others) / roofline.least_ms(contest, mode, n)
+        best = min(others, key=lambda timing: timing.ms)
+        line.value = best.over(own["ours"])
+        line.limit = best.ms / roofline.least_ms(contest, mode, n)
     return line
 
 
@@ -151,7 +152,7 @@ def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
     if contest.shape.B < 32 or one is None or two is None:
         return []
     case = f"{contest.shape} {mode}"
-    return [_own("threads", contest, case, 2, one.ms / two.ms, {"one": one, "two": two})]
+    return [_own("threads", contest, case, 2, one.over(two), {"one": one, "two": two})]
 
 
 def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, str]) -> list[Line]:
@@ -162,10 +163,11 @@ def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, st
     torch.set_num_threads(1)
     rounds = [(timed(run), measure_peak(PEAK_SECONDS)) for _ in range(PEAK_ROUNDS)]
     seconds, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
-    reached = roofline.PASSES[mode] * shape.flops(contest.kind) / seconds * 1e-9
-    line = Line(f"peak-{mode}", contest.kind.name, str(shape), 1, 100 * reached / peak,
+    gflop = roofline.flops(contest, mode) * 1e-9
+    share = statistics.median(gflop / (seconds * peak) for seconds, peak in rounds)
+    line = Line(f"peak-{mode}", contest.kind.name, str(shape), 1, 100 * share,
                 {"ours": seconds * 1e3}, PEAK_ROUNDS)  # fmt: skip
-    line.notes = [f"{reached:.0f} of {peak:.0f} GFLOP/s"]
+    line.notes = [f"{gflop / seconds:.0f} of {peak:.0f} GFLOP/s"]
     return [line]
 
 

@@ -50,7 +50,8 @@ def measure(settings: Settings, kind: Kind, shape: Shape) -> list[Line]:
     timings = in_turns(contestants, settings.seconds)
     line.times = {c.name: t.ms for c, t in zip(contestants, timings, strict=True)}
     line.repeats = min(t.repeats for t in timings)
-    line.value = line.times["onnxruntime"] / line.times["ours"]
+    ours, theirs, _ = timings
+    line.value = theirs.over(ours)
     line.limit = line.times["onnxruntime"] / (roofline.work_ms(contest, "forward") + line.times["one unit"])
     return [line]
 

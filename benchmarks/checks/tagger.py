@@ -95,7 +95,7 @@ def measure(sizes: tuple[int, int, int, int], threads: Iterable[int], seconds: f
         if not line.failures:
             line.times = {name: times[name, n].ms for name in ("ours", "torch")}
             line.repeats = min(times[name, n].repeats for name in ("ours", "torch"))
-            line.value = line.times["torch"] / line.times["ours"]
+            line.value = times["torch", n].over(times["ours", n])
         lines.append(line)
     return lines
 

@@ -17,7 +17,7 @@ struct Gru {
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> r_z[2 * N], c[N];
             PENSTOCK_EACH {
                 r_z[n] = load(s[n].gates + at + panel), r_z[N + n] = load(s[n].gates + at + 2 * panel);
@@ -36,7 +36,7 @@ struct Gru {
 
     template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             PENSTOCK_EACH {
                 const T* gate = s[n].gates + at;
                 const Vec<T> c = load(gate), r = load(gate + panel), z = load(gate + 2 * panel);

@@ -17,7 +17,7 @@ struct GruResetBefore {
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {  // first half
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> r_z[2 * N];
             PENSTOCK_EACH {
                 r_z[n] = load(s[n].gates + at + panel), r_z[N + n] = load(s[n].gates + at + 2 * panel);
@@ -34,7 +34,7 @@ struct GruResetBefore {
     template <class T, int N>
     PENSTOCK_INLINE static void forward_candidate(const Forward<T> (&s)[N]) {  // second half
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> c[N];
             PENSTOCK_EACH c[n] = load(s[n].gates + at);
             tanh<T>(c);
@@ -48,7 +48,7 @@ struct GruResetBefore {
 
     template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {  // first half
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             PENSTOCK_EACH {
                 const Vec<T> c = load(s[n].gates + at), z = load(s[n].gates + at + 2 * panel);
                 const Vec<T> h_prev = load(s[n].h_prev + at), d_h = load(s[n].d_h + at);
@@ -63,7 +63,7 @@ struct GruResetBefore {
     template <class T, int N>
     PENSTOCK_INLINE static void backward_reset(const Backward<T> (&s)[N]) {  // second half
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             PENSTOCK_EACH {
                 const Vec<T> r = load(s[n].gates + at + panel), d_rh = load(s[n].d_reset_hidden + at);
                 store(s[n].d_gates + at + panel, d_rh * load(s[n].h_prev + at) * sigmoid_slope<T>(r));

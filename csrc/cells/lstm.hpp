@@ -15,7 +15,7 @@ template <bool Peephole> struct Lstm {
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> i_f[2 * N], g[N], o[N], c[N], tanh_c[N];
             PENSTOCK_EACH {
                 i_f[n] = load(s[n].gates + at), i_f[N + n] = load(s[n].gates + at + panel);
@@ -45,7 +45,7 @@ template <bool Peephole> struct Lstm {
 
     template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {
         constexpr index panel = panel_width<T>;
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> tanh_c[N];
             PENSTOCK_EACH tanh_c[n] = load(s[n].c + at);
             tanh<T>(tanh_c);

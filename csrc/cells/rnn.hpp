@@ -24,7 +24,7 @@ template <class Activation> struct Rnn {
     static constexpr bool gate_is_state = true;
 
     template <class T, int N> PENSTOCK_INLINE static void forward(const Forward<T> (&s)[N]) {
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             Vec<T> h[N];
             PENSTOCK_EACH h[n] = load(s[n].gates + at);
             Activation::template value<T>(h);
@@ -33,7 +33,7 @@ template <class Activation> struct Rnn {
     }
 
     template <class T, int N> PENSTOCK_INLINE static void backward(const Backward<T> (&s)[N]) {
-        each_vector<T>([&](index at) {
+        each_vector<T>([&](index at) __attribute__((always_inline)) {
             PENSTOCK_EACH {
                 const Vec<T> h = load(s[n].gates + at);
                 store(s[n].d_gates + at, load(s[n].d_h + at) * Activation::template slope<T>(h));

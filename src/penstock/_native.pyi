@@ -141,5 +141,8 @@ def activation(name: str, x: Array, y: Array) -> None:
 def measure_peak(seconds: float) -> float:
     """Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s."""
 
+def measure_gates(cell: str, backwards: bool, seconds: float) -> float:
+    """What one thread computes of a cell beside its products, in float32: units a nanosecond."""
+
 def measure_reading(bytes: int, seconds: float) -> float:
     """How fast one thread reads so many bytes again and again, in GB/s."""

@@ -12,23 +12,37 @@ from penstock import _native
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peak of 2 GFLOP/s, 3 GB/s, and a call that takes no time."""
+    """2 GFLOP/s, 3 GB/s, 5 units a nanosecond forward and 7 backward, and a call that takes no time."""
     monkeypatch.setattr(_native, "measure_peak", lambda seconds: 2.0)
     monkeypatch.setattr(_native, "measure_reading", lambda matrix, seconds: 3.0)
+    monkeypatch.setattr(_native, "measure_gates", lambda cell, backwards, seconds: 7.0 if backwards else 5.0)
     monkeypatch.setattr(roofline, "_idle_ms", lambda contest, mode: 0.0)
     roofline._reading_speed.cache_clear()
+    roofline._gates_speed.cache_clear()
 
 
 @pytest.mark.usefixtures("measured")
-@pytest.mark.parametrize(("mode", "products", "reads"), [("forward", 1, 1), ("training", 3, 2)])
-def test_products_or_the_weights_read_at_every_step(mode: str, products: int, reads: int) -> None:
-    kind = KINDS["gru"]
+def test_products_and_gates_or_the_weights_read_at_every_step() -> None:
+    kind, pairs = KINDS["gru"], 5 * 64
     many, one = Contest(kind, Shape(64, 5, 3, 7)), Contest(kind, Shape(1, 5, 3, 7))
-    flops, weights = 2 * 5 * 64 * 3 * 7 * (3 + 7), 4 * 3 * 7 * (5 * 7 + 3)
-    assert roofline.least_ms(many, mode, 1) == pytest.approx(products * flops / 2e6)
-    assert roofline.least_ms(many, mode, 2) == pytest.approx(products * flops / 4e6)
-    least = max(products * flops / 64 / 2e6, reads * weights / 3e6)
-    assert roofline.least_ms(one, mode, 1) == pytest.approx(least)
+    recurrent, inputs = 3 * 7 * 7, 3 * 7 * 3
+    forward = 2 * pairs * (recurrent + inputs) / 2.0 + pairs * 7 / 5.0
+    assert roofline.least_ms(many, "forward", 1) == pytest.approx(forward * 1e-6)
+    assert roofline.least_ms(many, "forward", 2) == pytest.approx(forward / 2 * 1e-6)
+    read = 4 * (5 * recurrent + inputs) / 3.0
+    assert roofline.least_ms(one, "forward", 1) == pytest.approx(max(forward / 64, read) * 1e-6)
+
+
+@pytest.mark.usefixtures("measured")
+def test_training_goes_back_through_all_but_the_state_it_was_given() -> None:
+    kind, pairs = KINDS["gru"], 5 * 64
+    many, one = Contest(kind, Shape(64, 5, 3, 7)), Contest(kind, Shape(1, 5, 3, 7))
+    recurrent, inputs = 3 * 7 * 7, 3 * 7 * 3
+    products = 3 * pairs * (recurrent + inputs) - 64 * recurrent
+    training = 2 * products / 2.0 + pairs * 7 * (1 / 5.0 + 1 / 7.0)
+    assert roofline.least_ms(many, "training", 1) == pytest.approx(training * 1e-6)
+    traffic = 4 * ((5 + 4 + 1) * recurrent + 3 * inputs) / 3.0
+    assert roofline.least_ms(one, "training", 1) == pytest.approx(max(training / 64, traffic) * 1e-6)
 
 
 @pytest.mark.usefixtures("measured")

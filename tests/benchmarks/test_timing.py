@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from benchmarks.timing import LEAST, ROUNDS, Contestant, in_turns
+from benchmarks.timing import LEAST, ROUNDS, Contestant, Timing, in_turns
 
 
 def test_median_of_the_calls_in_ms() -> None:
@@ -18,6 +18,11 @@ def test_median_of_the_calls_in_ms() -> None:
     (timing,) = in_turns([Contestant("sleeper", 1, run)], 0.0)
     assert timing.repeats == LEAST
     assert 1 <= timing.ms < 100
+
+
+def test_a_slow_phase_drops_out_of_a_comparison() -> None:
+    one, other = Timing(4.0, 3, (2.0, 20.0, 4.0)), Timing(2.0, 4, (1.0, 10.0, 2.0, 50.0))
+    assert one.over(other) == 2.0
 
 
 def test_contestants_take_turns_on_their_own_number_of_threads() -> None:

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penstock import _native
+from penstock.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("instruction_set")
 
@@ -111,6 +112,15 @@ def test_measured_peak_is_a_rate() -> None:
     assert 0.5 < slow < 2 * fast < 4000  # GFLOP/s of any machine these kernels run on
     with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
         _native.measure_peak(0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_measured_gates_are_a_rate(cell: str) -> None:
+    for backwards in (False, True):
+        slow, fast = (_native.measure_gates(cell, backwards, seconds) for seconds in (0.005, 0.05))
+        assert 0.001 < slow < 2 * fast < 1000  # units a nanosecond
+    with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
+        _native.measure_gates(cell, False, 0)
 
 
 def test_measured_reading_is_a_rate() -> None:
