@@ -62,10 +62,8 @@ template <class T, class P> struct Values {
 };
 
 // The first `count` lanes only, stored or added to what is there.
-template <class T> __attribute__((noinline)) void write_edge(T* out, Vec<T> sum, index count, bool add) {
-    T edge[Simd<T>::lanes];
-    store(edge, sum);
-    for (index j = 0; j < min(count, Simd<T>::lanes); ++j) out[j] = add ? out[j] + edge[j] : edge[j];
+template <class T> PENSTOCK_INLINE void write_edge(T* out, Vec<T> sum, index count, bool add) {
+    store_partial(out, add ? load_partial(out, count) + sum : sum, count);
 }
 
 template <class T, class P, index Rows, index Width>

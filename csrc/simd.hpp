@@ -56,16 +56,35 @@ template <class T> PENSTOCK_INLINE void store(T* p, Vec<T> v) { std::memcpy(p, &
 // value - 0 is value, whatever its sign: one broadcasting load. (value + 0 would have to turn -0 into 0.)
 template <class T> PENSTOCK_INLINE Vec<T> broadcast(T value) { return value - Vec<T>{}; }
 
+#if defined(__AVX512F__)
+template <class T> PENSTOCK_INLINE unsigned first_lanes(index count) {
+    return count >= Simd<T>::lanes ? ~0u : (1u << (count > 0 ? count : 0)) - 1;
+}
+#endif
+
 // The first `count` values, zeros after them.
 template <class T> PENSTOCK_INLINE Vec<T> load_partial(const T* p, index count) {
 #if defined(__AVX512F__)
-    const unsigned mask = count >= Simd<T>::lanes ? ~0u : (1u << (count > 0 ? count : 0)) - 1;
+    const unsigned mask = first_lanes<T>(count);
     if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
     else return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
 #endif
     T edge[Simd<T>::lanes] = {};
-    for (index j = 0; j < count; ++j) edge[j] = p[j];
+    for (index j = 0; j < count && j < Simd<T>::lanes; ++j) edge[j] = p[j];
     return load(edge);
+}
+
+// The first `count` lanes only.
+template <class T> PENSTOCK_INLINE void store_partial(T* p, Vec<T> v, index count) {
+#if defined(__AVX512F__)
+    const unsigned mask = first_lanes<T>(count);
+    if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
+    else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
+    return;
+#endif
+    T edge[Simd<T>::lanes];
+    store(edge, v);
+    for (index j = 0; j < count && j < Simd<T>::lanes; ++j) p[j] = edge[j];
 }
 
 // The halves of two vectors, lane by lane in turns: a0 b0 a1 b1 ...
