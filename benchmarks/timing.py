@@ -49,7 +49,8 @@ class Timing:
 def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool = False) -> list[Timing]:
     """Time each for about `seconds` in `ROUNDS` bursts taken in turns, after one call of each to warm up.
 
-    one_by_one: one call each in every turn, as many for all: for inputs that change from call to call.
+    one_by_one: one call each in every turn, after one that is not timed, as many for all: for inputs that
+    change from call to call.
     """
     taken: list[list[float]] = [[] for _ in contestants]
     rounds: list[list[float]] = [[] for _ in contestants]
@@ -63,7 +64,7 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
             for contestant, times, medians in zip(contestants, taken, rounds, strict=True):
                 if one_by_one or not _is_enough(times, seconds):
                     _settle(contestant, contestants)
-                    if not one_by_one and (not times or times[-1] < SHORT_CALL):
+                    if one_by_one or not times or times[-1] < SHORT_CALL:
                         contestant.run()
                     calls = _burst(contestant.run, burst)
                     times.extend(calls)

@@ -51,7 +51,7 @@ template <class C, class T, class P> struct BackwardPlan {
     Weights<T> sums;
     bool folds;
     // Of the pairs of a chunk:
-    index capacity;                // how many there can be
+    index most_pairs, capacity;    // how many fit the cache, how many there can be
     T* d_gates;                    // panel by panel, pair by pair inside a panel
     T *full, *d_projected;         // for a projection: h before it, gradient after it
     T* reset;                      // r * h_prev
@@ -96,7 +96,8 @@ template <class C, class T, class P> struct BackwardPlan {
         d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
         own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
         const index values = sizes.gates + sizes.input + sizes.outputs;  // of a pair: gradients and operands
-        capacity = min(max(256, min(gradient_chunk / values, 2048)), pairs);
+        most_pairs = max(block_rows, min(gradient_chunk / values, 2048));
+        capacity = min(most_pairs, pairs);
         folds = pairs > 2 * folded_chunks * capacity;
         if (folds) take_sums(arena);
         d_gates = arena.take<T>(capacity * sizes.gates);

@@ -415,8 +415,9 @@ template <class C, class T, class P> void forward_share(ForwardPlan<C, T, P>& pl
     const Layout& layout = plan.p.layout;
     const Share share =
         share_of<C, T>(team, plan.sizes, layout, {0, layout.batch}, plan.p.weights.projection);
-    for (index block = 0; block < blocks_of(share.rows.count()); ++block)
-        ForwardPass<C, T, P>(plan, team, {block_of(share.rows, block), share.units}).run();
+    const index blocks = blocks_of(share.rows.count(), block_rows);
+    for (index block = 0; block < blocks; ++block)
+        ForwardPass<C, T, P>(plan, team, {block_of(share.rows, block, blocks), share.units}).run();
 }
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -263,10 +263,10 @@ template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& 
     [[maybe_unused]] const TilesFor<P> tiles;
     const Layout& layout = plan.p.layout;
     plan.pack(team);
-    const index blocks = blocks_of(layout.batch);
+    const index blocks = blocks_of(layout.batch, plan.most_pairs);
     index chunk = 0;
     for (index block = 0; block < blocks; ++block) {
-        const Rows rows = block_of({0, layout.batch}, block);
+        const Rows rows = block_of({0, layout.batch}, block, blocks);
         BackwardPass<C, T, P> pass(plan, team, rows);
         pass.start();
         team.wait();

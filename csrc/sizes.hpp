@@ -166,9 +166,8 @@ struct Rows {
     index running(index rows) const { return max(min(rows, end) - begin, 0); }
 };
 constexpr index block_rows = 256;
-inline index blocks_of(index rows) { return max(1, divide_up(rows, block_rows)); }
-inline Rows block_of(Rows rows, index block) {
-    const index blocks = blocks_of(rows.count());
+inline index blocks_of(index rows, index most) { return max(1, divide_up(rows, most)); }
+inline Rows block_of(Rows rows, index block, index blocks) {
     return {rows.begin + rows.count() * block / blocks, rows.begin + rows.count() * (block + 1) / blocks};
 }
 
