@@ -77,10 +77,8 @@ template <class C> index gates_alone(bool backwards, index rounds) {
                                {b.peephole, b.peephole, b.peephole}};
     };
     for (index round = 0; round < rounds; ++round) {
-        asm volatile(""
-                     :
-                     : "r"(blocks)
-                     : "memory");  // the compiler must take the values for read and changed
+        // The compiler must take the values for read and changed.
+        asm volatile("" : : "r"(blocks) : "memory");
         if (backwards) in_turns(walk, backward, [](const auto& s) { C::template backward<float>(s); });
         else in_turns(walk, forward, [](const auto& s) { C::template forward<float>(s); });
         if constexpr (C::reset_before) {
