@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import contest as contests
 from benchmarks import roofline
-from benchmarks.contest import Contest
+from benchmarks.contest import Contest, Run
 from benchmarks.grid import KINDS, Shape
 from benchmarks.timing import Contestant, in_turns
 from penstock import _native
@@ -67,5 +67,13 @@ def test_a_ragged_batch_has_fewer_products() -> None:
 def test_no_layer_is_faster(kind: str, shape: Shape, mode: str) -> None:
     contest = Contest(KINDS[kind], shape)
     run = getattr(contest, mode)(contests.call_ours, contest.ours)
+    # Layer and limit are measured one after the other: in a slow moment the limit lies too high. A limit that
+    # is wrong does so every time.
+    assert any(_is_slower(contest, mode, run) for _ in range(5))
+
+
+def _is_slower(contest: Contest, mode: str, run: Run) -> bool:
+    roofline._reading_speed.cache_clear()
+    roofline._gates_speed.cache_clear()
     (ours,) = in_turns([Contestant("ours", 1, run)], 0.01)
-    assert 0 < roofline.least_ms(contest, mode, 1) < ours.ms
+    return 0 < roofline.least_ms(contest, mode, 1) < ours.ms
