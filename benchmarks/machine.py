@@ -22,7 +22,7 @@ def provenance(peer_names: Sequence[str]) -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "penstock": penstock.__version__,
-        "instructions": _native.instruction_set(),
+        "instructions": _instructions(),
         "peers": {name: peers.version(name) for name in peer_names},
         "torch": torch.__version__,
         "torch instructions": torch.backends.cpu.get_cpu_capability(),
@@ -38,6 +38,12 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _instructions() -> str:
+    """The instruction set in use; the best one where each call has its own."""
+    name = _native.instruction_set()
+    return _native.instruction_sets()[0] if name == "auto" else name
 
 
 def _git(*arguments: str) -> str | None:

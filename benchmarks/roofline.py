@@ -1,8 +1,8 @@
 """The least time that a call of a layer can take on this machine, and with it the limit of every comparison.
 
 A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785), every part of it measured in
-the same run: the products of a call at the multiply-add peak and its gates as fast as they go alone or, where
-that takes longer, the weights read, the recurrent ones at every step; and the call of a layer that does
+the same run: the products of a call as fast as registers alone do them (by tiles, where the machine has
+them) and its gates as fast as they go alone or, where that takes longer, the weights read, the recurrent ones at every step; and the call of a layer that does
 nothing. Inputs, outputs and what is kept for the backward pass are taken to cost nothing, and whatever does
 not fit side by side to overlap, so nobody gets quite there.
 """
@@ -32,7 +32,7 @@ def least_ms(contest: Contest, mode: str, threads: int) -> float:
 
 def work_ms(contest: Contest, mode: str) -> float:
     """Milliseconds of one thread for products and gates, or for the weights where those take longer."""
-    products = flops(contest, mode) / _native.measure_peak(SECONDS)
+    products = flops(contest, mode) / _native.measure_products(SECONDS)
     return max(products + _gates_ns(contest, mode), _weights_ns(contest, mode)) * 1e-6
 
 

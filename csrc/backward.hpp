@@ -18,23 +18,30 @@ template <class T> struct BackwardRow {
 };
 
 // The gate gradients of a span, rounded, one row a pair: operands of the products with its weights.
-struct RoundedGates {
+template <class M> struct RoundedGates {
     Span span;
     index values;  // of a row, without the zeros after them
     bf16* data = nullptr;
 
     index depth() const { return padded_depth(values); }
     // Not a multiple of the page size: rows would compete for the same places of the cache.
-    index stride() const { return depth() + depth_unit; }
+    index stride() const { return depth() * M::parts + depth_unit; }
     bf16* row(index pair) const { return data + pair * stride(); }
+    index kept() const { return kept_depth<M>(values); }
+    // From a pair on, with a B of so many rows.
+    Factors times(index pair, const bf16* b) const { return {row(pair), stride(), depth(), b}; }
 };
 
-template <class C, class T, class P> struct BackwardPlan {
+template <class C, class T, class M> struct BackwardPlan {
     using S = Sizes<C, T>;
+    using Matrix = typename M::Matrix;
     static constexpr bool one_span =
         C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count;
-    const BackwardArguments<T, P>& p;
+    // Whose weights' gradients are summed together: more of them read the operands less often.
+    static constexpr index panels_at_once = rounds<M> && by_tiles ? 256 / S::unit_gates : 1;
+    const BackwardArguments<T, Matrix>& p;
     S sizes;
+    Infinity infinity;
     bool direct_recurrent;  // few rows: products with the weights as they are
     bool rounded;           // products of numbers rounded to bf16
     bool direct_input;
@@ -58,8 +65,8 @@ template <class C, class T, class P> struct BackwardPlan {
     const T **x_rows, **h_rows;    // what the weights were multiplied with
     Packed<T> x_packed, h_packed;  // the same, packed for the products
     T* full_packed;
-    RoundedGates rounded_input, rounded_recurrent;  // one and the same where the spans are
-    bf16* rounded_columns;                          // for each thread the gates of a panel, transposed
+    RoundedGates<M> rounded_input, rounded_recurrent;  // one and the same where the spans are
+    bf16* rounded_columns;                             // for each thread the gates of some panels, transposed
     const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
     T** d_x_rows;
     T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
@@ -67,11 +74,11 @@ template <class C, class T, class P> struct BackwardPlan {
     const T** a_rows;                             // for each thread, a panel's gates
     T** out_rows;
 
-    BackwardPlan(Arena& arena, const BackwardArguments<T, P>& p_)
+    BackwardPlan(Arena& arena, const BackwardArguments<T, Matrix>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
           direct_recurrent(is_direct(p_.output)),
-          rounded(rounds<P> && !direct_recurrent),
+          rounded(rounds<M> && !direct_recurrent),
           direct_input(!rounded && is_direct(p_.input)),
           inputs{p_.input},
           states{p_.output, narrow() ? index(1) : max_width},
@@ -108,7 +115,8 @@ template <class C, class T, class P> struct BackwardPlan {
         h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
         rounded_input = take_rounded(arena, C::input);
         rounded_recurrent = one_span ? rounded_input : take_rounded(arena, C::recurrent);
-        rounded_columns = arena.take<bf16>(rounded ? p.threads * S::unit_gates * padded_depth(capacity) : 0);
+        rounded_columns =
+            arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
         x_rows = arena.take<const T*>(capacity);
         h_rows = arena.take<const T*>(capacity);
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
@@ -122,7 +130,7 @@ template <class C, class T, class P> struct BackwardPlan {
         d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
         rows = arena.take<BackwardRow<T>>(p.threads * batch);
         a_rows = arena.take<const T*>(p.threads * S::unit_gates);
-        out_rows = arena.take<T*>(p.threads * S::unit_gates);
+        out_rows = arena.take<T*>(p.threads * panels_at_once * S::unit_gates);
         if (!arena.fits()) return;
         for (index k = 0; k < capacity; ++k) gate_rows[k] = gate_row(k);
         for (index b = 0; b < batch; ++b) {
@@ -167,17 +175,15 @@ template <class C, class T, class P> struct BackwardPlan {
                columns % S::panel == 0;
     }
     // Rows of B where A is the gates of a span.
-    index depth_of_b(Span span) const {
-        const index depth = sizes.units * span.count;
-        return rounded ? padded_depth(depth) : depth;
-    }
+    index depth_of_b(Span span) const { return kept(sizes.units * span.count); }
     // Rows of B where it is what the weights were multiplied with in a chunk.
-    index depth_of_pairs() const { return rounded ? padded_depth(capacity) : capacity; }
+    index depth_of_pairs() const { return kept(capacity); }
+    index kept(index depth) const { return rounded ? kept_depth<M>(depth) : depth; }
     Packed<T> take_packed(Arena& arena, index count) const {
         return {arena.take<char>(count * (rounded ? sizeof(bf16) : sizeof(T)))};
     }
-    RoundedGates take_rounded(Arena& arena, Span span) const {
-        RoundedGates gates{span, sizes.units * span.count};
+    RoundedGates<M> take_rounded(Arena& arena, Span span) const {
+        RoundedGates<M> gates{span, sizes.units * span.count};
         gates.data = arena.take<bf16>(rounded ? rounded_rows() * gates.stride() : 0);
         return gates;
     }
@@ -188,7 +194,7 @@ template <class C, class T, class P> struct BackwardPlan {
     Depth depth_of(Span span) const { return {span.count * S::panel, sizes.panels, panel_stride()}; }
 
     void pack(const Team& team) {
-        const Weights<const T, const P>& w = p.weights;
+        const Weights<const T, const Matrix>& w = p.weights;
         if (rounded) {
             zero_ends(rounded_input, team);
             if (!one_span) zero_ends(rounded_recurrent, team);
@@ -203,37 +209,42 @@ template <class C, class T, class P> struct BackwardPlan {
     }
 
     // What no gate will fill.
-    void zero_ends(const RoundedGates& gates, const Team& team) const {
-        for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
-            zero(gates.row(k) + gates.values, gates.stride() - gates.values);
+    void zero_ends(const RoundedGates<M>& gates, const Team& team) const {
+        if constexpr (rounds<M>)
+            for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
+                for (index part = 0; part < M::parts; ++part)
+                    zero(gates.row(k) + place<M::parts>(gates.values, part), gates.depth() - gates.values);
     }
 
-    void pack_gates(Packed<T> packed, const P* w, Columns<T> columns, Span span, const int* gate,
+    void pack_gates(Packed<T> packed, const Matrix* w, Columns<T> columns, Span span, const int* gate,
                     const Team& team) const {
         if (!rounded) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
-        if constexpr (rounds<P>) pack_gates_rounded<C>(packed.rounded(), w, columns, span, gate, sizes, team);
+        if constexpr (rounds<M>)
+            pack_gates_rounded<M, C>(packed.rounded(), w, columns, span, gate, sizes, team, infinity);
     }
 
     // out_rows (+)= d_gates * W for a thread's groups of columns, W as the caller keeps it: slot by slot.
-    void direct_product(const P* w, Span span, const int* gate, const Columns<T>& columns, const Team& team,
-                        const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
+    void direct_product(const Matrix* w, Span span, const int* gate, const Columns<T>& columns,
+                        const Team& team, const T* const* a_rows, T* const* out_rows, index rows,
+                        bool accumulate) const {
         for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group)
             direct_product_of(w, span, gate, columns, group, a_rows, out_rows, rows, accumulate);
     }
-    void direct_product_of(const P* w, Span span, const int* gate, const Columns<T>& columns, index group,
-                           const T* const* a_rows, T* const* out_rows, index rows, bool accumulate) const {
+    void direct_product_of(const Matrix* w, Span span, const int* gate, const Columns<T>& columns,
+                           index group, const T* const* a_rows, T* const* out_rows, index rows,
+                           bool accumulate) const {
         for (index slot = span.begin; slot < span.begin + span.count; ++slot)
-            multiply<T, P>({.a = a_rows,
-                            .a_offset = slot * S::panel,
-                            .depth = {S::panel, sizes.panels, panel_stride()},
-                            .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
-                            .width = columns.width(group),
-                            .b_stride = columns.columns,
-                            .c = out_rows,
-                            .c_offset = columns.begin(group),
-                            .columns = columns.valid(group),
-                            .accumulate = accumulate || slot != span.begin},
-                           rows);
+            multiply<T, Matrix>({.a = a_rows,
+                                 .a_offset = slot * S::panel,
+                                 .depth = {S::panel, sizes.panels, panel_stride()},
+                                 .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
+                                 .width = columns.width(group),
+                                 .b_stride = columns.columns,
+                                 .c = out_rows,
+                                 .c_offset = columns.begin(group),
+                                 .columns = columns.valid(group),
+                                 .accumulate = accumulate || slot != span.begin},
+                                rows);
     }
 
     const T* h_before(const Step& step, index row) const {
@@ -251,9 +262,9 @@ template <class C, class T, class P> struct BackwardPlan {
 };
 
 // One thread's share of the steps of a block of rows.
-template <class C, class T, class P> class BackwardPass {
+template <class C, class T, class M> class BackwardPass {
   public:
-    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, Rows block)
+    BackwardPass(const BackwardPlan<C, T, M>& plan, const Team& team, Rows block)
         : BackwardPass(plan, team, block,
                        share_of<C, T>(team, plan.sizes, plan.p.layout, block, plan.p.weights.projection)) {}
 
@@ -289,7 +300,7 @@ template <class C, class T, class P> class BackwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    BackwardPass(const BackwardPlan<C, T, P>& plan, const Team& team, Rows block, const Share& share)
+    BackwardPass(const BackwardPlan<C, T, M>& plan, const Team& team, Rows block, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -427,17 +438,18 @@ template <class C, class T, class P> class BackwardPass {
 
     void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
         if (!plan_.rounded) return;
-        if constexpr (rounds<P>)
+        if constexpr (rounds<M>)
             for (index pair = first_pair; pair < first_pair + rows; ++pair) {
                 round_gates_of(plan_.rounded_input, pair);
                 if (!plan_.one_span) round_gates_of(plan_.rounded_recurrent, pair);
             }
     }
-    void round_gates_of(const RoundedGates& gates, index pair) {
+    void round_gates_of(const RoundedGates<M>& gates, index pair) {
         const index count = gates.span.count * panel;
         for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
-            round_values(gates.row(pair) + q * count,
-                         plan_.gate_row(pair) + q * plan_.panel_stride() + gates.span.begin * panel, count);
+            plan_.infinity.met(round_values<M::parts>(
+                gates.row(pair), q * count,
+                plan_.gate_row(pair) + q * plan_.panel_stride() + gates.span.begin * panel, count));
     }
 
     // d_h (+)= d_gates * W_hh
@@ -451,19 +463,24 @@ template <class C, class T, class P> class BackwardPass {
     }
     void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
         [[maybe_unused]] const Columns<T>& columns = plan_.states;
-        [[maybe_unused]] const RoundedGates& gates = plan_.rounded_recurrent;
-        if constexpr (rounds<P>)
-            for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups()); ++group)
-                multiply({.a = gates.row(pair),
-                          .a_stride = gates.stride(),
-                          .depth = gates.depth(),
-                          .b = plan_.recurrent.rounded() + columns.begin(group) * gates.depth(),
-                          .width = columns.width(group),
-                          .c = plan_.d_h_rows + begin_,
-                          .c_offset = columns.begin(group),
-                          .columns = columns.width(group) * panel,
-                          .accumulate = C::carries_hidden},
-                         rows);
+        [[maybe_unused]] const RoundedGates<M>& gates = plan_.rounded_recurrent;
+        if constexpr (rounds<M>)
+            each_slice(gates.depth(), [&](index k, index depth) {
+                for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups());
+                     ++group) {
+                    const index width = columns.width(group);
+                    const Factors all =
+                        gates.times(pair, plan_.recurrent.rounded() + columns.begin(group) * gates.kept());
+                    multiply<M::parts>({.factors = {all.template slice<M::parts>(k, depth, width)},
+                                        .width = width,
+                                        .c = plan_.d_h_rows + begin_,
+                                        .c_offset = columns.begin(group),
+                                        .columns = width * panel,
+                                        .accumulate = C::carries_hidden || k,
+                                        .sums_apart = C::carries_hidden},
+                                       rows);
+                }
+            });
     }
 
     // out_rows (+)= gates[span] * W, for consecutive pairs.
@@ -496,8 +513,8 @@ template <class C, class T, class P> class BackwardPass {
             zero(p_.d_x.at(p_.layout, step.time, b), sizes_.input);
     }
 
-    const BackwardPlan<C, T, P>& plan_;
-    const BackwardArguments<T, P>& p_;
+    const BackwardPlan<C, T, M>& plan_;
+    const BackwardArguments<T, typename M::Matrix>& p_;
     const S& sizes_;
     const index begin_, end_;
     const index before_;  // rows of the block before them

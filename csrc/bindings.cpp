@@ -169,6 +169,11 @@ double measure_peak(double seconds) {
     return fastest(seconds, [&] { return k.multiply_adds(100'000); });
 }
 
+double measure_products(double seconds) {
+    const Kernels& k = best_kernels();
+    return fastest(seconds, [&] { return k.products(100'000); });
+}
+
 double measure_gates(const std::string& cell, bool backwards, double seconds) {
     const auto alone = kernel_of<float>(cell_named(cell)).gates_alone;
     return fastest(seconds, [&] { return alone(backwards, 1'000); });
@@ -365,6 +370,8 @@ NB_MODULE(_native, m) {
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,
           "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
+    m.def("measure_products", &measure_products, "seconds"_a,
+          "The same where tiles do the multiply-adds of float32 products, if they are allowed to.");
     m.def("measure_gates", &measure_gates, "cell"_a, "backwards"_a, "seconds"_a,
           "What one thread computes of a cell beside its products, in float32: units a nanosecond.");
     m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,

@@ -172,6 +172,13 @@ template <class T, class P = T> class Layer {
     index output() const { return output_; }
     bool is_empty() const { return owned_.layout.batch == 0; }
 
+    // What computes a call of this size.
+    const Kernel<T, P>& kernel_for_size() const {
+        if constexpr (std::is_same_v<T, float> && std::is_same_v<P, float>)
+            return kernels_for(owned_.layout, hidden_).f32[call_.cell];
+        else return kernel;
+    }
+
     template <class Arguments> Arguments arguments(int direction) const {
         Arguments a;
         a.input = input_, a.hidden = hidden_, a.output = output_;
@@ -291,7 +298,7 @@ template <class T, class P = T> void forward(const Call& call, const Results& ou
         directions[d] = a;
     }
     nb::gil_scoped_release released;
-    layer.kernel.forward(directions.data(), layer.directions());
+    layer.kernel_for_size().forward(directions.data(), layer.directions());
 }
 
 template <class T, class P = T> void backward(const Call& call, const Gradients& g) {
@@ -314,7 +321,7 @@ template <class T, class P = T> void backward(const Call& call, const Gradients&
         directions[d] = a;
     }
     nb::gil_scoped_release released;
-    layer.kernel.backward(directions.data(), layer.directions());
+    layer.kernel_for_size().backward(directions.data(), layer.directions());
 }
 
 template <class Arrays> using Pass = void (*)(const Call&, const Arrays&);

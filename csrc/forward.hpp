@@ -9,14 +9,21 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-template <class C, class T, class P> struct ForwardPlan {
+template <class C, class T, class M> struct ForwardPlan {
     using S = Sizes<C, T>;
-    const ForwardArguments<T, P>& p;
+    using Matrix = typename M::Matrix;
+    static constexpr bool one_span =
+        C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count && !C::reset_before;
+    // Bytes of weights up to which a core's own cache holds them until the next step.
+    static constexpr index near_weights = 1 << 20;
+    const ForwardArguments<T, Matrix>& p;
     S sizes;
-    bool direct;  // few rows: products with the weights as they are
-    bool h_in_y;  // nothing is kept and a row of y is as wide as a state: h lives there
-    GateWeights<C, T, P> input, recurrent;
-    GateWeights<C, T, P> candidate;   // for reset_before
+    Infinity infinity;
+    bool direct;    // few rows: products with the weights as they are
+    bool together;  // both products of a step at once: they reach the same slots, and their weights are near
+    bool h_in_y;    // nothing is kept and a row of y is as wide as a state: h lives there
+    GateWeights<C, T, M> input, recurrent;
+    GateWeights<C, T, M> candidate;   // for reset_before
     T *projection, *bias, *peephole;  // packed
     States<T> h0, c0;
     T *gates, *h, *c;  // of every pair (in the reserve), or of a chunk, of two steps and of one
@@ -27,10 +34,14 @@ template <class C, class T, class P> struct ForwardPlan {
     bf16 *rounded_x, *rounded_h;  // rows of A where products are rounded, for each thread
     index scratch;                // rows a thread's tables have
 
-    ForwardPlan(Arena& arena, const ForwardArguments<T, P>& p_)
+    ForwardPlan(Arena& arena, const ForwardArguments<T, Matrix>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
           direct(p_.layout.rows <= direct_rows),
+          together(by_tiles && !direct && one_span &&
+                   sizes.gates * (kept_depth<M>(sizes.input) + kept_depth<M>(sizes.output)) *
+                           index(sizeof(bf16)) <=
+                       near_weights),
           h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
           input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct),
           recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
@@ -45,18 +56,18 @@ template <class C, class T, class P> struct ForwardPlan {
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
         full = arena.take<T>(projected ? batch * sizes.units : 0);
         reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
-        scratch = batch + chunk_rows + tile_edge;
+        scratch = batch + chunk_rows<M> + tile_edge;
         if (p.reserve) {
             gates = p.reserve;
             c = gates + p.layout.rows * sizes.gates;
             h = C::gate_is_state ? gates : c + p.layout.rows * sizes.cell_states;
         } else {
-            gates = arena.take<T>((batch + p.threads * chunk_rows) * sizes.gates);
+            gates = arena.take<T>((batch + p.threads * chunk_rows<M>)*sizes.gates);
             c = arena.take<T>(batch * sizes.cell_states);
             h = arena.take<T>(h_in_y ? 0 : 2 * batch * sizes.outputs);
         }
-        rounded_x = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(sizes.input) : 0);
-        rounded_h = arena.take<bf16>(rounds<P> ? p.threads * scratch * padded_depth(sizes.output) : 0);
+        rounded_x = arena.take<bf16>(p.threads * rounded_rows() * kept_depth<M>(sizes.input));
+        rounded_h = arena.take<bf16>(p.threads * rounded_rows() * kept_depth<M>(sizes.output));
         x_rows = arena.take<const T*>(p.threads * scratch);
         h_rows = arena.take<const T*>(p.threads * scratch);
         old_c_rows = arena.take<const T*>(p.threads * scratch);
@@ -67,17 +78,20 @@ template <class C, class T, class P> struct ForwardPlan {
         out_rows = arena.take<T*>(p.threads * scratch);
     }
 
+    index rounded_rows() const { return rounds_rows() ? scratch : 0; }
+    // The few rows of a direct product are rounded where the weights are.
+    bool rounds_rows() const { return rounds<M> && (!direct || same<Matrix, bf16>); }
     static constexpr Span candidate_span() {
         if constexpr (C::reset_before) return C::candidate;
         else return {0, 0};
     }
 
     void pack(const Team& team) {
-        const Weights<const T, const P>& w = p.weights;
+        const Weights<const T, const Matrix>& w = p.weights;
         if (!direct) {
-            input.pack(sizes, team);
-            recurrent.pack(sizes, team);
-            if (C::reset_before) candidate.pack(sizes, team);
+            input.pack(sizes, team, infinity);
+            recurrent.pack(sizes, team, infinity);
+            if (C::reset_before) candidate.pack(sizes, team, infinity);
         }
         pack_bias<C>(bias, w, sizes, team);
         if (w.projection) pack_transposed(projection, w.projection, sizes.states(), sizes.hidden, team);
@@ -105,9 +119,9 @@ template <class C, class T, class P> struct ForwardPlan {
 };
 
 // One thread's share of a block of rows, over all steps.
-template <class C, class T, class P> class ForwardPass {
+template <class C, class T, class M> class ForwardPass {
   public:
-    ForwardPass(const ForwardPlan<C, T, P>& plan, const Team& team, const Share& share)
+    ForwardPass(const ForwardPlan<C, T, M>& plan, const Team& team, const Share& share)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -117,9 +131,9 @@ template <class C, class T, class P> class ForwardPass {
           first_group_(units_.begin(sizes_.groups())),
           last_group_(units_.end(sizes_.groups())),
           own_gates_(plan.gates +
-                     (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows) * sizes_.gates),
-          rounded_x_(plan.rounded_x + team.thread * plan.scratch * padded_depth(plan.sizes.input)),
-          rounded_h_(plan.rounded_h + team.thread * plan.scratch * padded_depth(plan.sizes.output)),
+                     (units_.threads > 1 ? 0 : begin_ + team.thread * chunk_rows<M>)*sizes_.gates),
+          rounded_x_(plan.rounded_x + team.thread * plan.rounded_rows() * kept_depth<M>(plan.sizes.input)),
+          rounded_h_(plan.rounded_h + team.thread * plan.rounded_rows() * kept_depth<M>(plan.sizes.output)),
           x_rows_(plan.x_rows + team.thread * plan.scratch),
           h_rows_(plan.h_rows + team.thread * plan.scratch),
           old_c_rows_(plan.old_c_rows + team.thread * plan.scratch),
@@ -136,7 +150,7 @@ template <class C, class T, class P> class ForwardPass {
             index pairs = 0, last = s;
             do {
                 pairs += collect(step_of(layout, p_.reverse, last++), pairs);
-            } while (last < layout.steps && pairs + (end_ - begin_) <= chunk_rows);
+            } while (last < layout.steps && !plan_.together && pairs + (end_ - begin_) <= chunk_rows<M>);
             const bool hoisted = last - s > 1;
             if (hoisted) input_products(s, last, pairs);
             for (index pair = 0; s < last; ++s)
@@ -146,6 +160,8 @@ template <class C, class T, class P> class ForwardPass {
 
   private:
     using S = Sizes<C, T>;
+    using Matrix = typename M::Matrix;
+    using Kept = typename M::Kept;
     static constexpr index panel = panel_width<T>;
 
     index running(index rows) const { return max(min(rows, end_) - begin_, 0); }
@@ -166,7 +182,7 @@ template <class C, class T, class P> class ForwardPass {
     index collect(const Step& step, index pair) {
         const index rows = running(step.rows);
         for (index i = 0; i < rows; ++i) x_rows_[pair + i] = p_.x.at(p_.layout, step.time, begin_ + i);
-        round(x_rows_ + pair, rows, sizes_.input, rounded_x_ + pair * padded_depth(sizes_.input));
+        round(x_rows_ + pair, rows, sizes_.input, rounded_x_ + pair * kept_depth<M>(sizes_.input));
         return rows;
     }
 
@@ -189,15 +205,15 @@ template <class C, class T, class P> class ForwardPass {
     }
 
     // Where a group's weights lie packed; nullptr for none, and where nothing is packed.
-    const P* packed_group(const GateWeights<C, T, P>& weights, index g) const {
+    const Kept* packed_group(const GateWeights<C, T, M>& weights, index g) const {
         const bool known = !plan_.direct && g >= first_group_ && g < last_group_;
         return known ? weights.group(sizes_, g) : nullptr;
     }
 
     // `first`: of the groups that read these inputs. `after`: the weights that will come next.
-    void input_product(index g, index pair, index rows, bool first, const P* after) {
-        const Operands x{x_rows_ + pair, rounded_x_ + pair * padded_depth(sizes_.input)};
-        product(g, plan_.input, x, rows, plan_.bias + g * S::group * S::unit_gates, first, after);
+    void input_product(index g, index pair, index rows, bool first, const Kept* after) {
+        product(g, plan_.input, inputs_from(pair), rows, plan_.bias + g * S::group * S::unit_gates, first,
+                after);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
             const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
@@ -210,30 +226,58 @@ template <class C, class T, class P> class ForwardPass {
         const T* const* rows;
         const bf16* rounded;
     };
+    Operands inputs_from(index pair) const {
+        return {x_rows_ + pair, rounded_x_ + pair * kept_depth<M>(sizes_.input)};
+    }
+
     void round([[maybe_unused]] const T* const* rows, [[maybe_unused]] index count,
                [[maybe_unused]] index depth, [[maybe_unused]] bf16* to) const {
-        if constexpr (rounds<P>)
-            for (index i = 0; i < count; ++i) round_row(to + i * padded_depth(depth), rows[i], depth);
+        if constexpr (rounds<M>)
+            for (index i = 0; plan_.rounds_rows() && i < count; ++i)
+                plan_.infinity.met(round_row<M::parts>(to + i * kept_depth<M>(depth), rows[i], depth));
+    }
+
+    Factors factors(index g, const GateWeights<C, T, M>& weights, const Operands& a) const {
+        if constexpr (!rounds<M>) return {};
+        else
+            return {a.rounded, kept_depth<M>(weights.depth), padded_depth(weights.depth),
+                    weights.group(sizes_, g)};
+    }
+
+    // Both products with one group of units, where they reach the same slots.
+    void both_products([[maybe_unused]] index g, [[maybe_unused]] const Operands& x,
+                       [[maybe_unused]] const Operands& h, [[maybe_unused]] index rows) {
+        const index width = sizes_.group_panels(g) * C::slots;
+        if constexpr (rounds<M>)
+            multiply<M::parts>({.factors = {factors(g, plan_.input, x), factors(g, plan_.recurrent, h)},
+                                .width = width,
+                                .c = c_rows_,
+                                .columns = width * panel,
+                                .bias = plan_.bias + g * S::group * S::unit_gates},
+                               rows);
+    }
+
+    bool are_far(const GateWeights<C, T, M>& weights) const {
+        return sizes_.units * weights.span.count * kept_depth<M>(weights.depth) * index(sizeof(Kept)) >
+               plan_.near_weights;
     }
 
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
-    void product(index g, const GateWeights<C, T, P>& weights, const Operands& a, index rows, const T* bias,
-                 bool a_is_far, const P* after) {
+    void product(index g, const GateWeights<C, T, M>& weights, const Operands& a, index rows, const T* bias,
+                 bool a_is_far, const Kept* after) {
         if (plan_.direct) return direct_product(g, weights, a, rows, bias);
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
-        if constexpr (rounds<P>)
-            multiply({.a = a.rounded,
-                      .a_stride = padded_depth(weights.depth),
-                      .depth = padded_depth(weights.depth),
-                      .b = weights.group(sizes_, g),
-                      .width = width,
-                      .c = c_rows_,
-                      .c_offset = weights.span.begin * panel,
-                      .columns = width * panel,
-                      .bias = from,
-                      .accumulate = bias == nullptr},
-                     rows);
+        if constexpr (rounds<M>)
+            multiply<M::parts>({.factors = {factors(g, weights, a)},
+                                .width = width,
+                                .c = c_rows_,
+                                .c_offset = weights.span.begin * panel,
+                                .columns = width * panel,
+                                .bias = from,
+                                .accumulate = bias == nullptr,
+                                .b_after = are_far(weights) ? after : nullptr},
+                               rows);
         else
             multiply<T>({.a = a.rows,
                          .depth = {weights.depth},
@@ -249,7 +293,7 @@ template <class C, class T, class P> class ForwardPass {
                         rows);
     }
 
-    void direct_product(index g, const GateWeights<C, T, P>& weights, const Operands& a, index rows,
+    void direct_product(index g, const GateWeights<C, T, M>& weights, const Operands& a, index rows,
                         const T* bias) {
         constexpr index lanes = Simd<T>::lanes;
         for (index q = 0; q < sizes_.group_panels(g); ++q)
@@ -257,7 +301,7 @@ template <class C, class T, class P> class ForwardPass {
                 for (index part = 0; part < panel; part += lanes) {
                     const index at = q * S::unit_gates + slot * panel + part;
                     const index unit = (g * S::group + q) * panel + part;
-                    const P* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
+                    const Matrix* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
                     const index count = max(0, min(lanes, sizes_.hidden - unit));
                     index i = 0;
                     for (; i + inner_rows <= rows; i += inner_rows)
@@ -265,17 +309,17 @@ template <class C, class T, class P> class ForwardPass {
                     for (; i < rows; ++i) inner_tile<1>(a, w, weights.depth, count, i, at, bias);
                 }
     }
-    template <index Count> void inner_tile(const Operands& a, const P* w, index depth, index count, index row,
-                                           index at, const T* bias) {
+    template <index Count> void inner_tile(const Operands& a, const Matrix* w, index depth, index count,
+                                           index row, index at, const T* bias) {
         Vec<T> sum[Count] = {};
-        const P* operands[Count];
+        const Matrix* operands[Count];
         for (index i = 0; i < Count; ++i) {
-            if constexpr (rounds<P>) operands[i] = a.rounded + (row + i) * padded_depth(depth);
+            if constexpr (same<Matrix, bf16>) operands[i] = a.rounded + (row + i) * kept_depth<M>(depth);
             else operands[i] = a.rows[row + i];
         }
         if (Count == 1 && p_.layout.batch == 1)
-            sum[0] = inner_products_of_one<T, P>(operands[0], w, depth, count);
-        else if (count) inner_products<T, P, Count>(operands, w, depth, depth, count, sum);
+            sum[0] = inner_products_of_one<T, Matrix>(operands[0], w, depth, count);
+        else if (count) inner_products<T, Matrix, Count>(operands, w, depth, depth, count, sum);
         for (index i = 0; i < Count; ++i)
             store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
     }
@@ -294,9 +338,14 @@ template <class C, class T, class P> class ForwardPass {
             const index g = back ? first_group_ + last_group_ - 1 - n : n;
             for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
             const index next = back ? g - 1 : g + 1;
-            if (!hoisted) input_product(g, pair, rows, n == first_group_, packed_group(plan_.recurrent, g));
-            product(g, plan_.recurrent, {h_rows_, rounded_h_}, rows, nullptr, false,
-                    packed_group(hoisted ? plan_.recurrent : plan_.input, next));
+            const Operands h{h_rows_, rounded_h_};
+            if (!hoisted && plan_.together) both_products(g, inputs_from(pair), h, rows);
+            else {
+                if (!hoisted)
+                    input_product(g, pair, rows, n == first_group_, packed_group(plan_.recurrent, g));
+                product(g, plan_.recurrent, h, rows, nullptr, false,
+                        packed_group(hoisted ? plan_.recurrent : plan_.input, next));
+            }
             if (!few) pointwise(gates, g, g + 1, rows, cell);
         }
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
@@ -396,8 +445,8 @@ template <class C, class T, class P> class ForwardPass {
         }
     }
 
-    const ForwardPlan<C, T, P>& plan_;
-    const ForwardArguments<T, P>& p_;
+    const ForwardPlan<C, T, M>& plan_;
+    const ForwardArguments<T, Matrix>& p_;
     const S& sizes_;
     const index begin_, end_;
     const Team units_;
@@ -408,8 +457,8 @@ template <class C, class T, class P> class ForwardPass {
     T **c_rows_, **new_h_rows_, **new_c_rows_, **out_rows_;
 };
 
-template <class C, class T, class P> void forward_share(ForwardPlan<C, T, P>& plan, const Team& team) {
-    [[maybe_unused]] const TilesFor<P> tiles;
+template <class C, class T, class M> void forward_share(ForwardPlan<C, T, M>& plan, const Team& team) {
+    [[maybe_unused]] const TilesFor<M> tiles;
     plan.pack(team);
     team.wait();
     const Layout& layout = plan.p.layout;
@@ -417,7 +466,7 @@ template <class C, class T, class P> void forward_share(ForwardPlan<C, T, P>& pl
         share_of<C, T>(team, plan.sizes, layout, {0, layout.batch}, plan.p.weights.projection);
     const index blocks = blocks_of(share.rows.count(), block_rows);
     for (index block = 0; block < blocks; ++block)
-        ForwardPass<C, T, P>(plan, team, {block_of(share.rows, block, blocks), share.units}).run();
+        ForwardPass<C, T, M>(plan, team, {block_of(share.rows, block, blocks), share.units}).run();
 }
 
 }  // namespace penstock::PENSTOCK_ISA

@@ -7,9 +7,9 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-template <class C, class T, class P> class ChunkGradients {
+template <class C, class T, class M> class ChunkGradients {
   public:
-    ChunkGradients(const BackwardPlan<C, T, P>& plan, const Team& team, index pairs, bool first)
+    ChunkGradients(const BackwardPlan<C, T, M>& plan, const Team& team, index pairs, bool first)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
@@ -17,11 +17,13 @@ template <class C, class T, class P> class ChunkGradients {
           pairs_(pairs),
           first_(first),
           a_rows_(plan.a_rows + team.thread * S::unit_gates),
-          out_rows_(plan.out_rows + team.thread * S::unit_gates) {}
+          out_rows_(plan.out_rows + team.thread * plan.panels_at_once * S::unit_gates) {}
 
     void run() {
         if (p_.d_x.data) input_gradient();
-        for (index q = team_.begin(sizes_.panels); q < team_.end(sizes_.panels); ++q) weight_gradients(q);
+        const index end = team_.end(sizes_.panels), some = plan_.panels_at_once;
+        for (index q = team_.begin(sizes_.panels); q < end; q += some)
+            weight_gradients(q, min(q + some, end));
         if (p_.d_weights.projection) projection();
     }
 
@@ -34,56 +36,68 @@ template <class C, class T, class P> class ChunkGradients {
         if (plan_.direct_input)
             return plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, Team{},
                                         plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
+        if (plan_.rounded) return rounded_input_gradient(begin, rows);
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
-            if (plan_.rounded) rounded_input_gradient(group, begin, rows);
-            else
-                multiply<T>({.a = plan_.gate_rows + begin,
-                             .a_offset = C::input.begin * panel,
-                             .depth = plan_.depth_of(C::input),
-                             .b = plan_.input.exact() + offset * plan_.depth_of(C::input).total(),
-                             .width = plan_.inputs.width(group),
-                             .c = plan_.d_x_rows + begin,
-                             .c_offset = offset,
-                             .columns = columns,
-                             .c_is_far = true},
-                            rows);
+            multiply<T>({.a = plan_.gate_rows + begin,
+                         .a_offset = C::input.begin * panel,
+                         .depth = plan_.depth_of(C::input),
+                         .b = plan_.input.exact() + offset * plan_.depth_of(C::input).total(),
+                         .width = plan_.inputs.width(group),
+                         .c = plan_.d_x_rows + begin,
+                         .c_offset = offset,
+                         .columns = columns,
+                         .c_is_far = true},
+                        rows);
         }
     }
 
-    void rounded_input_gradient([[maybe_unused]] index group, [[maybe_unused]] index begin,
-                                [[maybe_unused]] index rows) {
-        [[maybe_unused]] const RoundedGates& gates = plan_.rounded_input;
-        if constexpr (rounds<P>)
-            multiply({.a = gates.row(begin),
-                      .a_stride = gates.stride(),
-                      .depth = gates.depth(),
-                      .b = plan_.input.rounded() + plan_.inputs.begin(group) * gates.depth(),
-                      .width = plan_.inputs.width(group),
-                      .c = plan_.d_x_rows + begin,
-                      .c_offset = plan_.inputs.begin(group),
-                      .columns = plan_.inputs.valid(group)},
-                     rows);
+    void rounded_input_gradient([[maybe_unused]] index begin, [[maybe_unused]] index rows) {
+        [[maybe_unused]] const RoundedGates<M>& gates = plan_.rounded_input;
+        [[maybe_unused]] const Columns<T>& columns = plan_.inputs;
+        if constexpr (rounds<M>)
+            each_slice(gates.depth(), [&](index k, index depth) {
+                for (index group = 0; group < columns.groups(); ++group) {
+                    const index width = columns.width(group);
+                    const Factors all =
+                        gates.times(begin, plan_.input.rounded() + columns.begin(group) * gates.kept());
+                    multiply<M::parts>({.factors = {all.template slice<M::parts>(k, depth, width)},
+                                        .width = width,
+                                        .c = plan_.d_x_rows + begin,
+                                        .c_offset = columns.begin(group),
+                                        .columns = columns.valid(group),
+                                        .accumulate = k > 0},
+                                       rows);
+                }
+            });
     }
 
-    void weight_gradients(index q) {
+    // Of panels [begin, end).
+    void weight_gradients(index begin, index end) {
+        for (index q = begin; q < end; ++q) vectors(q);
+        const Weights<T>& d = plan_.sums;
+        if (plan_.rounded) {
+            round_columns(begin, end);
+            rounded_matrix(begin, end, C::input, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
+            rounded_matrix(begin, end, C::recurrent, C::recurrent_gate, plan_.h_packed.rounded(),
+                           sizes_.states(), d.hh);
+            return;
+        }
+        for (index q = begin; q < end; ++q) {
+            matrix(q, C::input, C::input_gate, plan_.x_packed.exact(), plan_.inputs, d.ih);
+            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.exact(), sizes_.states(), d.hh);
+            if constexpr (C::reset_before)
+                matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed, plan_.hidden, d.hh);
+        }
+    }
+
+    void vectors(index q) {
         const Weights<T>& d = plan_.sums;
         for (index slot = 0; slot < C::slots; ++slot) {
             bias(q, slot, C::input_gate, d.bias_ih);
             bias(q, slot, C::recurrent_gate, d.bias_hh);
             if (d.peephole) peephole(q, slot);
         }
-        if (plan_.rounded) {
-            round_columns(q);
-            rounded_matrix(q, C::input, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
-            rounded_matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.rounded(), sizes_.states(),
-                           d.hh);
-        } else {
-            matrix(q, C::input, C::input_gate, plan_.x_packed.exact(), plan_.inputs, d.ih);
-            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.exact(), sizes_.states(), d.hh);
-        }
-        if constexpr (C::reset_before)
-            matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed, plan_.hidden, d.hh);
     }
 
     index units_of(index q) const { return min(panel, sizes_.hidden - q * panel); }
@@ -102,41 +116,45 @@ template <class C, class T, class P> class ChunkGradients {
     }
 
     bf16* columns_of_thread() const {
-        return plan_.rounded_columns + team_.thread * S::unit_gates * padded_depth(plan_.capacity);
+        return plan_.rounded_columns +
+               team_.thread * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.capacity);
     }
-    void round_columns([[maybe_unused]] index q) {
-        if constexpr (rounds<P>) {
-            const index depth = padded_depth(pairs_);
-            for (index first = 0; first < S::unit_gates; first += panel)
-                for (index pair = 0; pair < depth; pair += depth_unit)
-                    round_transposed(columns_of_thread() + first * depth + pair, depth,
-                                     gates_of(q) + pair * S::unit_gates + first, S::unit_gates,
-                                     pairs_ - pair);
+    // Slot after slot, in each the panels one after the other: the slots of a span lie together.
+    void round_columns([[maybe_unused]] index begin, [[maybe_unused]] index end) {
+        if constexpr (rounds<M>) {
+            const index kept = kept_depth<M>(pairs_);
+            bf16* to = columns_of_thread();
+            for (index slot = 0; slot < C::slots; ++slot)
+                for (index q = begin; q < end; ++q, to += panel * kept)
+                    for (index pair = 0; pair < pairs_; pair += depth_unit)
+                        round_transposed<M::parts>(to + place<M::parts>(pair, 0), kept,
+                                                   gates_of(q) + pair * S::unit_gates + slot * panel,
+                                                   S::unit_gates, pairs_ - pair);
         }
     }
-    void rounded_matrix(index q, Span span, const int* gate, [[maybe_unused]] const bf16* packed,
-                        Columns<T> columns, T* out) {
+    void rounded_matrix(index begin, index end, Span span, const int* gate,
+                        [[maybe_unused]] const bf16* packed, Columns<T> columns, T* out) {
         if (!out) return;
-        const index rows = span.count * panel;
-        for (index row = 0; row < rows; ++row) {
-            const index slot = span.begin + row / panel, lane = row % panel;
-            out_rows_[row] = lane < units_of(q)
-                                 ? out + (gate[slot] * sizes_.hidden + q * panel + lane) * columns.columns
-                                 : nullptr;
-        }
-        if constexpr (rounds<P>)
+        index rows = 0;
+        for (index slot = span.begin; slot < span.begin + span.count; ++slot)
+            for (index unit = begin * panel; unit < end * panel; ++unit)
+                out_rows_[rows++] = unit < sizes_.hidden
+                                        ? out + (gate[slot] * sizes_.hidden + unit) * columns.columns
+                                        : nullptr;
+        if constexpr (rounds<M>)
             for (index group = 0; group < columns.groups(); ++group)
-                multiply({.a = columns_of_thread() + span.begin * panel * padded_depth(pairs_),
-                          .a_stride = padded_depth(pairs_),
-                          .depth = padded_depth(pairs_),
-                          .b = packed + columns.begin(group) * padded_depth(plan_.capacity),
-                          .width = columns.width(group),
-                          .c = out_rows_,
-                          .c_offset = columns.begin(group),
-                          .columns = columns.valid(group),
-                          .accumulate = !first_,
-                          .c_is_far = true},
-                         rows);
+                multiply<M::parts>({.factors = {{columns_of_thread() + span.begin * (end - begin) * panel *
+                                                                           kept_depth<M>(pairs_),
+                                                 kept_depth<M>(pairs_), padded_depth(pairs_),
+                                                 packed + columns.begin(group) * plan_.kept(plan_.capacity)}},
+                                    .width = columns.width(group),
+                                    .c = out_rows_,
+                                    .c_offset = columns.begin(group),
+                                    .columns = columns.valid(group),
+                                    .accumulate = !first_,
+                                    .sums_apart = true,
+                                    .c_is_far = true},
+                                   rows);
     }
 
     // (R, H): d_projected^T * full, by panels of R.
@@ -204,8 +222,8 @@ template <class C, class T, class P> class ChunkGradients {
         }
     }
 
-    const BackwardPlan<C, T, P>& plan_;
-    const BackwardArguments<T, P>& p_;
+    const BackwardPlan<C, T, M>& plan_;
+    const BackwardArguments<T, typename M::Matrix>& p_;
     const S& sizes_;
     const Team team_;
     const index pairs_;
@@ -226,29 +244,30 @@ void pack_rows(T* packed, index capacity, Columns<T> shape, index pairs, const T
     }
 }
 #if defined(__AVX512BF16__)
-template <class Row> void round_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
-                                     const Team& team, Row row) {
+template <class M, class Row> void round_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
+                                              const Team& team, const Infinity& infinity, Row row) {
     const auto from = [&](index k, index begin) { return k < pairs ? row(k) + begin : nullptr; };
     for (index group = 0; group < shape.groups(); ++group) {
         const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
-        bf16* to = packed + begin * padded_depth(capacity);
+        bf16* to = packed + begin * kept_depth<M>(capacity);
         const index twos = padded_depth(pairs) / 2;
-        for (index k = team.begin(twos); k < team.end(twos); ++k)
-            pack_pair(to + k * 2 * width, from(2 * k, begin), from(2 * k + 1, begin), shape.valid(group),
-                      width);
+        for (index k = 2 * team.begin(twos); k < 2 * team.end(twos); k += 2)
+            infinity.met(pack_pair<M::parts>(to + pair_place<M::parts>(k, width), from(k, begin),
+                                             from(k + 1, begin), shape.valid(group), width));
     }
 }
 #endif
 
 // What the weights were multiplied with in a chunk.
-template <class C, class T, class P>
-void pack_operands(const BackwardPlan<C, T, P>& plan, index pairs, const Team& team) {
+template <class C, class T, class M>
+void pack_operands(const BackwardPlan<C, T, M>& plan, index pairs, const Team& team) {
     const Weights<T>& d = plan.p.d_weights;
     const index capacity = plan.capacity, units = plan.sizes.units;
     const auto pack = [&](Packed<T> packed, Columns<T> columns, const T* const* rows) {
         const auto row = [rows](index k) { return rows[k]; };
         if (!plan.rounded) return pack_rows(packed.exact(), capacity, columns, pairs, team, row);
-        if constexpr (rounds<P>) round_rows(packed.rounded(), capacity, columns, pairs, team, row);
+        if constexpr (rounds<M>)
+            round_rows<M>(packed.rounded(), capacity, columns, pairs, team, plan.infinity, row);
     };
     if (d.ih) pack(plan.x_packed, plan.inputs, plan.x_rows);
     if (d.hh) pack(plan.h_packed, plan.sizes.states(), plan.h_rows);
@@ -259,15 +278,15 @@ void pack_operands(const BackwardPlan<C, T, P>& plan, index pairs, const Team& t
     }
 }
 
-template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& plan, const Team& team) {
-    [[maybe_unused]] const TilesFor<P> tiles;
+template <class C, class T, class M> void backward_share(BackwardPlan<C, T, M>& plan, const Team& team) {
+    [[maybe_unused]] const TilesFor<M> tiles;
     const Layout& layout = plan.p.layout;
     plan.pack(team);
     const index blocks = blocks_of(layout.batch, plan.most_pairs);
     index chunk = 0;
     for (index block = 0; block < blocks; ++block) {
         const Rows rows = block_of({0, layout.batch}, block, blocks);
-        BackwardPass<C, T, P> pass(plan, team, rows);
+        BackwardPass<C, T, M> pass(plan, team, rows);
         pass.start();
         team.wait();
         index s = layout.steps - 1;
@@ -283,7 +302,7 @@ template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& 
             pack_operands(plan, pairs, team);
             team.wait();
             const index place = plan.folds ? chunk % folded_chunks : chunk;
-            ChunkGradients<C, T, P>(plan, team, pairs, place == 0).run();
+            ChunkGradients<C, T, M>(plan, team, pairs, place == 0).run();
             team.wait();
             const bool last = s < 0 && block + 1 == blocks;
             if (plan.folds && (place == folded_chunks - 1 || last)) {
@@ -296,7 +315,7 @@ template <class C, class T, class P> void backward_share(BackwardPlan<C, T, P>& 
 }
 
 // The gradient of the input from this direction, on top of what is there.
-template <class C, class T, class P> void add_input_gradient(const BackwardPlan<C, T, P>& plan,
+template <class C, class T, class M> void add_input_gradient(const BackwardPlan<C, T, M>& plan,
                                                              const Team& team) {
     const Layout& layout = plan.p.layout;
     if (!plan.p.d_x.data || !plan.p.add_to_d_x) return;

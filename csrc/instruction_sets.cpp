@@ -61,11 +61,28 @@ bool has_amx() {
 
 #endif
 
+#ifdef PENSTOCK_X86
+// AVX-512 with tiles for what amx has of float32.
+const Kernels& with_tiles() {
+    static const Kernels all = [] {
+        Kernels k = avx512::kernels();
+        const Kernels& tiles = amx::kernels();
+        k.name = "amx";
+        for (int cell = 0; cell < cells; ++cell)
+            if (tiles.f32[cell].forward) k.f32[cell] = tiles.f32[cell];
+        k.products = tiles.products;
+        return k;
+    }();
+    return all;
+}
+#endif
+
 const InstructionSets& all_sets() {  // best first
     static const InstructionSets all = [] {
         InstructionSets sets;
 #ifdef PENSTOCK_X86
         __builtin_cpu_init();
+        sets.push_back({"amx", has_amx(), with_tiles});
         sets.push_back({"avx512", has_avx512(), avx512::kernels});
         sets.push_back(
             {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx2::kernels});
@@ -106,14 +123,41 @@ const InstructionSet& named(const InstructionSets& sets, const std::string& name
     throw std::invalid_argument("instruction set: expected one of " + known + ", got " + name);
 }
 
-const InstructionSet *chosen = nullptr, *chosen_bf16 = nullptr;
+const std::string automatic = "auto";
 
-const InstructionSet& current() {
-    if (!chosen) {
-        const char* wanted = std::getenv("PENSTOCK_INSTRUCTION_SET");
-        chosen = &named(all_sets(), wanted && *wanted ? wanted : names(all_sets()).front());
-    }
-    return *chosen;
+// What was asked for by name; nullptr: the best for each call.
+const InstructionSet* wanted(const std::string& name) {
+    return name.empty() || name == automatic ? nullptr : &named(all_sets(), name);
+}
+const InstructionSet*& chosen() {
+    static const InstructionSet* set = [] {
+        const char* name = std::getenv("PENSTOCK_INSTRUCTION_SET");
+        return wanted(name ? name : "");
+    }();
+    return set;
+}
+const InstructionSet* chosen_bf16 = nullptr;
+
+// The best of all that are here, and the best without tiles.
+struct Best { const InstructionSet *all = nullptr, *without_tiles = nullptr; };
+const Best& best() {
+    static const Best found = [] {
+        Best b;
+        for (const InstructionSet& set : all_sets()) {
+            if (!set.supported) continue;
+            if (!b.all) b.all = &set;
+            if (!b.without_tiles && std::string(set.name) != "amx") b.without_tiles = &set;
+        }
+        return b;
+    }();
+    return found;
+}
+
+// A tile has sixteen rows, and what goes through tiles is split first, which takes the products of some units
+// to pay. Threads have no say in it: the bits would depend on them.
+bool tiles_pay(const Layout& layout, index hidden) {
+    constexpr index least_rows = 16, least_hidden = 96;  // of a step
+    return layout.rows >= least_rows * layout.steps && hidden >= least_hidden;
 }
 
 // nullptr where this machine has none.
@@ -126,10 +170,14 @@ const InstructionSet* current_bf16() {
 
 }  // namespace
 
-const Kernels& kernels() { return current().kernels(); }
+const Kernels& kernels() { return (chosen() ? chosen() : best().without_tiles)->kernels(); }
+const Kernels& best_kernels() { return (chosen() ? chosen() : best().all)->kernels(); }
+const Kernels& kernels_for(const Layout& layout, index hidden) {
+    return tiles_pay(layout, hidden) ? best_kernels() : kernels();
+}
 std::vector<std::string> instruction_set_names() { return names(all_sets()); }
-std::string instruction_set() { return current().name; }
-void set_instruction_set(const std::string& name) { chosen = &named(all_sets(), name); }
+std::string instruction_set() { return chosen() ? chosen()->name : automatic; }
+void set_instruction_set(const std::string& name) { chosen() = wanted(name); }
 
 const Kernel<float, bf16>& bf16_kernel(int cell) {
     const InstructionSet* set = current_bf16();

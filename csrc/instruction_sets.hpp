@@ -8,7 +8,11 @@
 
 namespace penstock {
 
-const Kernels& kernels();  // of the instruction set in use
+// Of the instruction set in use. Unless one is named ("auto"), those without tiles, and for float32 calls of
+// some sizes those with them.
+const Kernels& kernels();
+const Kernels& kernels_for(const Layout& layout, index hidden);
+const Kernels& best_kernels();  // those with tiles, where any call has them
 std::vector<std::string> instruction_set_names();
 std::string instruction_set();
 void set_instruction_set(const std::string& name);

@@ -7,6 +7,10 @@
 #include "cells/rnn.hpp"
 #include "recurrence.hpp"
 
+namespace penstock::avx512 {
+const Kernels& kernels();
+}
+
 namespace penstock::PENSTOCK_ISA {
 
 #define PENSTOCK_STRING_(x) #x
@@ -14,15 +18,40 @@ namespace penstock::PENSTOCK_ISA {
 
 #if defined(__AVX512BF16__)  // compiled for the sake of products of bfloat16: the rest is avx512's
 
+#if defined(__AMX_BF16__)
+// Products of float32 numbers by tiles. A call that meets an infinity, which has no parts, begins again
+// without them.
+template <class C, Cell cell> constexpr Kernel<float> split_kernel() {
+    Kernel<float> k = kernel<C, float, Split>();
+    k.forward = [](const ForwardArguments<float>* directions, int count) {
+        if (!forward<C, float, Split>(directions, count))
+            avx512::kernels().f32[cell].forward(directions, count);
+    };
+    k.backward = [](const BackwardArguments<float>* directions, int count) {
+        if (!backward<C, float, Split>(directions, count))
+            avx512::kernels().f32[cell].backward(directions, count);
+    };
+    return k;
+}
+#endif
+
 const Kernels& kernels() {
     static const Kernels all = [] {
         Kernels k{};
         k.name = PENSTOCK_STRING(PENSTOCK_ISA);
-        k.f32_by_bf16[rnn_tanh] = kernel<Rnn<Tanh>, float, bf16>();
-        k.f32_by_bf16[rnn_relu] = kernel<Rnn<Relu>, float, bf16>();
-        k.f32_by_bf16[lstm] = kernel<Lstm<false>, float, bf16>();
-        k.f32_by_bf16[lstm_peephole] = kernel<Lstm<true>, float, bf16>();
-        k.f32_by_bf16[gru] = kernel<Gru, float, bf16>();
+        k.f32_by_bf16[rnn_tanh] = kernel<Rnn<Tanh>, float, Rounded>();
+        k.f32_by_bf16[rnn_relu] = kernel<Rnn<Relu>, float, Rounded>();
+        k.f32_by_bf16[lstm] = kernel<Lstm<false>, float, Rounded>();
+        k.f32_by_bf16[lstm_peephole] = kernel<Lstm<true>, float, Rounded>();
+        k.f32_by_bf16[gru] = kernel<Gru, float, Rounded>();
+#if defined(__AMX_BF16__)
+        k.f32[rnn_tanh] = split_kernel<Rnn<Tanh>, rnn_tanh>();
+        k.f32[rnn_relu] = split_kernel<Rnn<Relu>, rnn_relu>();
+        k.f32[lstm] = split_kernel<Lstm<false>, lstm>();
+        k.f32[lstm_peephole] = split_kernel<Lstm<true>, lstm_peephole>();
+        k.f32[gru] = split_kernel<Gru, gru>();
+        k.products = tile_multiply_adds;
+#endif
         return k;
     }();
     return all;
@@ -70,7 +99,7 @@ const Kernels& kernels() {
         k.round = round;
         k.f32_activations = activations<float>();
         k.f64_activations = activations<double>();
-        k.multiply_adds = multiply_adds;
+        k.multiply_adds = k.products = multiply_adds;
         k.read_all = read_all;
         for (int cell = 0; cell < cells; ++cell) {
             k.f32[cell] = Table<float>::kernels[cell];

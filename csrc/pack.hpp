@@ -8,8 +8,9 @@ namespace penstock::PENSTOCK_ISA {
 
 // Transposes `count` rows (at most a panel) of `depth` values, `stride` apart, into columns of `packed`,
 // whose rows are `width` apart. A panel's missing rows become zeros.
-template <class T>
-void pack_panel(T* packed, index width, const T* rows, index stride, index depth, index count) {
+template <index Parts, class T>
+bool pack_panel(T* packed, index width, const T* rows, index stride, index depth, index count) {
+    static_assert(Parts == 0);
     constexpr index lanes = Simd<T>::lanes;
     for (index first = 0; first < panel_width<T>; first += lanes, packed += lanes) {
         const index valid = max(0, min(lanes, count - first));
@@ -28,53 +29,68 @@ void pack_panel(T* packed, index width, const T* rows, index stride, index depth
             for (index i = 0; i < left; ++i) store(packed + (k + i) * width, block[i]);
         }
     }
+    return false;
 }
 
-// Operands of the products: T itself, or T rounded to bf16.
-template <class P> constexpr bool rounds = same<P, bf16>;
-template <class P> PENSTOCK_INLINE index operand_depth(index depth) {
-    return rounds<P> ? padded_depth(depth) : depth;
-}
 #if defined(__AVX512BF16__)
-template <class P> struct TilesFor {};
-template <> struct TilesFor<bf16> : Tiles {};
+template <class M> struct TilesFor : Tiles {};
+template <class T> struct TilesFor<Exact<T>> {};
 #else
-template <class P> struct TilesFor {};
+template <class M> struct TilesFor {};
 #endif
-template <class P> constexpr index values_a_column = rounds<P> ? 2 : 1;  // of B, in one row of what is packed
+// From one panel of what is packed to the next.
+template <class M, class T> constexpr index panel_distance = rounds<M> ? next_panel : panel_width<T>;
+
+// (step, row) pairs of an input product hoisted out of the recurrence.
+template <class M> constexpr index chunk_rows = M::parts > 1 ? 256 : 96;
+
+// Whether an operand that should have been split is infinite: any thread may say so.
+class Infinity {
+  public:
+    void met(bool now) const {
+        if (now) __atomic_store_n(&met_, true, __ATOMIC_RELAXED);
+    }
+    bool met() const { return __atomic_load_n(&met_, __ATOMIC_RELAXED); }
+
+  private:
+    mutable bool met_ = false;
+};
 
 // A matrix of gates (G*H, depth), for A * W^T: `span` of group after group, depth x (panels * span.count).
-template <class C, class T, class P> struct GateWeights {
-    const P* matrix;
+template <class C, class T, class M> struct GateWeights {
+    using Matrix = typename M::Matrix;
+    using Kept = typename M::Kept;
+    const Matrix* matrix;
     index depth;
     Span span;
     const int* gate;
-    P* packed;
+    Kept* packed;
 
-    GateWeights(Arena& arena, const P* matrix_, index depth_, Span span_, const int* gate_,
+    GateWeights(Arena& arena, const Matrix* matrix_, index depth_, Span span_, const int* gate_,
                 const Sizes<C, T>& sizes, bool direct)
         : matrix(matrix_),
           depth(depth_),
           span(span_),
           gate(gate_),
-          packed(direct ? nullptr : arena.take<P>(sizes.units * span.count * operand_depth<P>(depth))) {}
+          packed(direct ? nullptr : arena.take<Kept>(sizes.units * span.count * kept_depth<M>(depth))) {}
 
     // Rows of the matrix: those of a panel of units in one slot.
-    const P* rows(const Sizes<C, T>& sizes, index q, index slot) const {
+    const Matrix* rows(const Sizes<C, T>& sizes, index q, index slot) const {
         return matrix + (gate[slot] * sizes.hidden + q * sizes.panel) * depth;
     }
-    P* group(const Sizes<C, T>& sizes, index g) const {
-        return packed + g * sizes.group * span.count * sizes.panel * operand_depth<P>(depth);
+    Kept* group(const Sizes<C, T>& sizes, index g) const {
+        return packed + g * sizes.group * span.count * sizes.panel * kept_depth<M>(depth);
     }
 
-    void pack(const Sizes<C, T>& sizes, const Team& team) const {
+    void pack(const Sizes<C, T>& sizes, const Team& team, const Infinity& infinity) const {
         for (index g = team.begin(sizes.groups()); g < team.end(sizes.groups()); ++g) {
             const index width = sizes.group_panels(g) * span.count * sizes.panel;
-            P* to = group(sizes, g);
+            Kept* to = group(sizes, g);
             for (index q = g * sizes.group; q < g * sizes.group + sizes.group_panels(g); ++q)
                 for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
-                    pack_panel(to, width, rows(sizes, q, slot), depth, depth, sizes.hidden - q * sizes.panel);
-                    to += sizes.panel * values_a_column<P>;
+                    infinity.met(pack_panel<M::parts>(to, width, rows(sizes, q, slot), depth, depth,
+                                                      sizes.hidden - q * sizes.panel));
+                    to += panel_distance<M, T>;
                 }
         }
     }
@@ -110,13 +126,14 @@ void pack_gates_transposed(T* packed, const P* matrix, Columns<T> shape, Span sp
 }
 
 // The same, rounded.
-template <class C, class T>
-void pack_gates_rounded(bf16* packed, const bf16* matrix, Columns<T> shape, Span span, const int* gate,
-                        const Sizes<C, T>& sizes, const Team& team) {
+template <class M, class C, class T>
+void pack_gates_rounded(bf16* packed, const typename M::Matrix* matrix, Columns<T> shape, Span span,
+                        const int* gate, const Sizes<C, T>& sizes, const Team& team,
+                        const Infinity& infinity) {
 #if defined(__AVX512BF16__)
     constexpr index panel = panel_width<T>;
     const index depth = padded_depth(sizes.units * span.count);
-    const auto row = [&](index k, index begin) -> const bf16* {
+    const auto row = [&](index k, index begin) -> const typename M::Matrix* {
         const index slot = span.begin + k / panel % span.count;
         const index unit = k / (span.count * panel) * panel + k % panel;
         const bool exists = unit < sizes.hidden;
@@ -124,9 +141,10 @@ void pack_gates_rounded(bf16* packed, const bf16* matrix, Columns<T> shape, Span
     };
     for (index group = team.begin(shape.groups()); group < team.end(shape.groups()); ++group) {
         const index width = shape.width(group) * panel, begin = shape.begin(group);
-        bf16* to = packed + begin * depth;
-        for (index k = 0; k < depth; k += 2, to += 2 * width)
-            pack_pair(to, row(k, begin), row(k + 1, begin), shape.valid(group), width);
+        bf16* to = packed + begin * depth * M::parts;
+        for (index k = 0; k < depth; k += 2)
+            infinity.met(pack_pair<M::parts>(to + pair_place<M::parts>(k, width), row(k, begin),
+                                             row(k + 1, begin), shape.valid(group), width));
     }
 #endif
 }
@@ -149,9 +167,9 @@ void pack_transposed(T* packed, const T* matrix, Columns<T> shape, index depth, 
     for (index group = team.begin(shape.groups()); group < team.end(shape.groups()); ++group) {
         const index width = shape.width(group) * panel;
         for (index j = 0; j < width; j += panel)
-            pack_panel(packed + shape.begin(group) * depth + j, width,
-                       matrix + (shape.begin(group) + j) * depth, depth, depth,
-                       shape.columns - shape.begin(group) - j);
+            pack_panel<0>(packed + shape.begin(group) * depth + j, width,
+                          matrix + (shape.begin(group) + j) * depth, depth, depth,
+                          shape.columns - shape.begin(group) - j);
     }
 }
 

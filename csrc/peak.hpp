@@ -2,6 +2,7 @@
 // compute: the roofs that the benchmarks hold the kernels against.
 #pragma once
 
+#include "bf16.hpp"
 #include "sizes.hpp"
 
 namespace penstock::PENSTOCK_ISA {
@@ -31,6 +32,27 @@ inline index multiply_adds(index rounds) {
     (void)result;
     return rounds * accumulators * Simd<float>::lanes * 2;
 }
+
+#if defined(__AMX_BF16__)
+// The same by tiles, of numbers that are split: six products of parts for one of theirs.
+inline index tile_multiply_adds(index rounds) {
+    const Tiles tiles;
+    // Numbers like any others: zeros draw less power, and the processor would run faster.
+    alignas(64) bf16 numbers[tile_edge * depth_unit];
+    std::uint32_t bits = 1;
+    for (bf16& number : numbers) {
+        bits = bits * 1664525u + 1013904223u;
+        number.bits = static_cast<std::uint16_t>(0x3f00 | (bits >> 16 & 0x80ff));  // 0.5 to 2, of both signs
+    }
+    _tile_loadd(4, numbers, 64);
+    _tile_loadd(5, numbers, 64);
+    _tile_loadd(6, numbers, 64);
+    _tile_loadd(7, numbers, 64);
+    rounds = rounds / 16 / 6 * 6;  // a product of tiles takes 16 times as long as one of vectors
+    for (index round = 0; round < rounds; ++round) add_square();
+    return rounds * 4 * tile_edge * tile_edge * depth_unit * 2 / 6;
+}
+#endif
 
 // Reads `count` numbers, a multiple of 1,024, and does next to nothing with them.
 inline void read_all(const float* from, index count) {

@@ -51,33 +51,42 @@ void with_plans(const Arguments* directions, int count, int threads, Use use) {
     try_plans<Plan>(larger, arguments, count, use);
 }
 
-template <class C, class T, class P> void forward(const ForwardArguments<T, P>* directions, int count) {
+// Both passes say whether no operand that they split was infinite: where one was, nothing that they wrote
+// holds.
+template <class C, class T, class M>
+bool forward(const ForwardArguments<T, typename M::Matrix>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
-    with_plans<ForwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
+    bool finite = true;
+    with_plans<ForwardPlan<C, T, M>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
             run_directions(plans, count, team,
                            [](auto& plan, const Team& part) { forward_share(plan, part); });
         });
+        for (int i = 0; i < count; ++i) finite = finite && !plans[i]->infinity.met();
     });
+    return finite;
 }
 
-template <class C, class T, class P> void backward(const BackwardArguments<T, P>* directions, int count) {
+template <class C, class T, class M>
+bool backward(const BackwardArguments<T, typename M::Matrix>* directions, int count) {
     const int threads = threads_for<C, T>(directions[0], count);
-    with_plans<BackwardPlan<C, T, P>>(directions, count, threads, [&](auto plans) {
+    bool finite = true;
+    with_plans<BackwardPlan<C, T, M>>(directions, count, threads, [&](auto plans) {
         parallel(threads, [&](const Team& team) {
             run_directions(plans, count, team,
                            [](auto& plan, const Team& part) { backward_share(plan, part); });
             team.wait();
             for (int i = 0; i < count; ++i) add_input_gradient(*plans[i], team);
         });
+        for (int i = 0; i < count; ++i) finite = finite && !plans[i]->infinity.met();
     });
+    return finite;
 }
 
-// P: what the operands of the products are rounded to; T itself, or bf16.
-template <class C, class T, class P = T> constexpr Kernel<T, P> kernel() {
+template <class C, class T, class M = Exact<T>> constexpr Kernel<T, typename M::Matrix> kernel() {
     return {
-        forward<C, T, P>,
-        backward<C, T, P>,
+        [](const auto* directions, int count) { forward<C, T, M>(directions, count); },
+        [](const auto* directions, int count) { backward<C, T, M>(directions, count); },
         [](index rows, index hidden, index output) { return Sizes<C, T>{0, hidden, output}.reserve(rows); },
         gates_alone<C>,
         C::gates,

@@ -9,7 +9,6 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-constexpr index chunk_rows = 96;  // (step, row) pairs of an input product hoisted out of the recurrence
 constexpr index gradient_chunk = 1 << 17;  // values kept of a chunk before they are summed into the weights'
 constexpr index folded_chunks = 32;        // chunks summed on their own where there are many more
 constexpr index direct_rows = 16;         // up to so many pairs, packing the weights costs more than it saves

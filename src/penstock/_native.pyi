@@ -10,10 +10,10 @@ def instruction_sets() -> list[str]:
     """The instruction sets this machine can run, best first."""
 
 def instruction_set() -> str:
-    """The one in use."""
+    """The one in use: "auto", the best for each call, unless one was named."""
 
 def set_instruction_set(name: str) -> None:
-    """Use another one from the next call on."""
+    """Use this one, or "auto", from the next call on."""
 
 def bf16_instruction_sets() -> list[str]:
     """Those with products of bfloat16 that this machine can run, best first; often none."""
@@ -140,6 +140,9 @@ def activation(name: str, x: Array, y: Array) -> None:
 
 def measure_peak(seconds: float) -> float:
     """Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s."""
+
+def measure_products(seconds: float) -> float:
+    """The same where tiles do the multiply-adds of float32 products, if they are allowed to."""
 
 def measure_gates(cell: str, backwards: bool, seconds: float) -> float:
     """What one thread computes of a cell beside its products, in float32: units a nanosecond."""

@@ -13,7 +13,7 @@ from penstock import _native
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 GFLOP/s, 3 GB/s, 5 units a nanosecond forward and 7 backward, and a call that takes no time."""
-    monkeypatch.setattr(_native, "measure_peak", lambda seconds: 2.0)
+    monkeypatch.setattr(_native, "measure_products", lambda seconds: 2.0)
     monkeypatch.setattr(_native, "measure_reading", lambda matrix, seconds: 3.0)
     monkeypatch.setattr(_native, "measure_gates", lambda cell, backwards, seconds: 7.0 if backwards else 5.0)
     monkeypatch.setattr(roofline, "_idle_ms", lambda contest, mode: 0.0)
