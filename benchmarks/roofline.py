@@ -2,9 +2,9 @@
 
 A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785), every part of it measured in
 the same run: the products of a call as fast as registers alone do them (by tiles, where the machine has
-them) and its gates as fast as they go alone or, where that takes longer, the weights read, the recurrent ones at every step; and the call of a layer that does
-nothing. Inputs, outputs and what is kept for the backward pass are taken to cost nothing, and whatever does
-not fit side by side to overlap, so nobody gets quite there.
+them) and its gates as fast as they go alone or, where that takes longer, the weights read, the recurrent ones
+at every step; and the call of a layer that does nothing. Inputs, outputs and what is kept for the backward
+pass are taken to cost nothing, and whatever does not fit side by side to overlap, so nobody gets quite there.
 """
 
 from collections.abc import Callable
