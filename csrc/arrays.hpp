@@ -78,12 +78,17 @@ class Array {
         }
         if (view_.device.device_type != nb::device::cpu::value)
             throw nb::type_error((std::string(name) + ": expected an array on the CPU").c_str());
-        view_.data = static_cast<char*>(view_.data) + view_.byte_offset;
-        given_ = true;
+        take();
+    }
+    // Seen already.
+    Array(nb::handle object, const char* name, const nb::dlpack::dltensor& view)
+        : view_(view), name_(name), object_(nb::borrow(object)) {
+        take();
     }
 
     explicit operator bool() const { return given_; }
     const char* name() const { return name_; }
+    void rename(const char* name) { name_ = name; }
     nb::dlpack::dtype dtype() const { return view_.dtype; }
     int dimensions() const { return view_.ndim; }
     index size(int dimension) const { return view_.shape[dimension]; }
@@ -164,6 +169,10 @@ class Array {
     }
 
   private:
+    void take() {
+        view_.data = static_cast<char*>(view_.data) + view_.byte_offset;
+        given_ = true;
+    }
     void import(nb::handle object, Access access) {
         // A tensor of an older torch refuses the exchange while it requires a gradient.
         nb::object plain = nb::hasattr(object, "detach") ? object.attr("detach")() : nb::borrow(object);
@@ -191,27 +200,45 @@ class Array {
     bool given_ = false;
 };
 
-// Whether every array (None aside) is exactly of one of two types, is on the CPU, has the dtype of the first
-// and holds its values as they are (torch has views that negate when read). False also for a library without
-// the fast exchange: the caller then looks more closely.
-inline bool all_plain(const nb::tuple& arrays, nb::handle type, nb::handle other_type) {
-    static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
-    nb::dlpack::dtype dtype{};
-    for (nb::handle object : arrays) {
-        if (object.is_none()) continue;
-        if (!object.type().is(type) && !object.type().is(other_type)) return false;
+// Sees arrays one after the other, as long as each (None aside) is exactly of one of two types, is on the
+// CPU, has the dtype of the first and holds its values as they are (torch has views that negate when read).
+// False also for a library without the fast exchange: the caller then looks more closely.
+class PlainArrays {
+  public:
+    PlainArrays(nb::handle type, nb::handle other_type) : type_(type), other_type_(other_type) {}
+
+    bool see(nb::handle object, nb::dlpack::dltensor& view) {
+        static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+        if (!object.type().is(type_) && !object.type().is(other_type_)) return false;
         const ExchangeApi* api = exchange_api(Py_TYPE(object.ptr()));
         if (!api) return false;
-        nb::dlpack::dltensor view;
         if (api->view(object.ptr(), &view) != 0) {  // without memory of its own, say
             PyErr_Clear();
             return false;
         }
-        if (dtype == nb::dlpack::dtype{}) dtype = view.dtype;
-        if (view.dtype != dtype || view.device.device_type != nb::device::cpu::value) return false;
+        if (dtype_ == nb::dlpack::dtype{}) dtype_ = view.dtype;
+        if (view.dtype != dtype_ || view.device.device_type != nb::device::cpu::value) return false;
         const nb::object negates = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), is_neg));
-        if (!negates.is(Py_False)) return false;
+        return negates.is(Py_False);
     }
+    bool see(nb::handle object, const char* name, Array& array) {
+        if (object.is_none()) return true;
+        nb::dlpack::dltensor view;
+        if (!see(object, view)) return false;
+        array = Array(object, name, view);
+        return true;
+    }
+
+  private:
+    nb::handle type_, other_type_;
+    nb::dlpack::dtype dtype_{};
+};
+
+inline bool all_plain(const nb::tuple& arrays, nb::handle type, nb::handle other_type) {
+    PlainArrays plain(type, other_type);
+    nb::dlpack::dltensor view;
+    for (nb::handle object : arrays)
+        if (!object.is_none() && !plain.see(object, view)) return false;
     return true;
 }
 

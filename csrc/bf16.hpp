@@ -102,7 +102,7 @@ template <index Parts> class Remainders {
     // What the next part rounds; `v` becomes what that leaves.
     PENSTOCK_INLINE Vec<float> next(Vec<float>& v, index part) {
         if (part == Parts - 1) return v;
-        const Vec<float> nearest = (Vec<float>)(((IntVec<float>)v + 0x8000) & int(0xffff0000));
+        const Vec<float> nearest = (Vec<float>)(((Pairs)v + 0x8000u) & 0xffff0000u);
         infinite_ |= _mm512_fpclass_ps_mask((__m512)nearest, 0x18);
         v -= nearest;
         return nearest;

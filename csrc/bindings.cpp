@@ -37,18 +37,19 @@ WeightArrays by_role(const nb::sequence& arrays, Access access = Access::read) {
 // after the first two matrices are the biases, a matrix then is the projection, a vector the peepholes.
 class FlatWeights {
   public:
-    FlatWeights(const nb::tuple& arrays, int directions)
+    FlatWeights(const std::vector<Array>& arrays, int directions)
         : directions_(directions), each_(static_cast<int>(arrays.size()) / directions) {
         if (each_ < 2 || each_ > roles || each_ * directions != static_cast<int>(arrays.size()))
             throw std::invalid_argument("weights: expected 2 to 6 for each direction, got " +
                                         std::to_string(arrays.size()));
+        const auto is_vector = [&](int place) { return arrays[place].dimensions() == 1; };
         role_[0] = weight_ih, role_[1] = weight_hh;
         int place = 2;
-        if (each_ >= 4 && is_vector(arrays, 2) && is_vector(arrays, 3)) {
+        if (each_ >= 4 && is_vector(2) && is_vector(3)) {
             role_[place++] = bias_ih;
             role_[place++] = bias_hh;
         }
-        if (place < each_ && !is_vector(arrays, place)) role_[place++] = weight_hr;
+        if (place < each_ && !is_vector(place)) role_[place++] = weight_hr;
         if (place < each_) role_[place++] = weight_peephole;
         has_peephole_ = role_[place - 1] == weight_peephole;
         if (place != each_) throw std::invalid_argument("weights: expected biases, projection, peephole");
@@ -56,26 +57,31 @@ class FlatWeights {
 
     bool has_peephole() const { return has_peephole_; }
 
-    // Of the weights, or of their gradients, None where not wanted.
-    std::vector<WeightArrays> by_role(const nb::tuple& arrays, Access access) const {
+    // Of the weights, or of their gradients, nothing where not wanted.
+    std::vector<WeightArrays> by_role(const std::vector<Array>& arrays) const {
         if (static_cast<int>(arrays.size()) != directions_ * each_)
             throw std::invalid_argument("d_weights: expected as many as weights");
         std::vector<WeightArrays> all(directions_);
         for (int d = 0; d < directions_; ++d)
-            for (int i = 0; i < each_; ++i)
-                all[d][role_[i]] = Array(arrays[d * each_ + i], role_names[role_[i]], access);
+            for (int i = 0; i < each_; ++i) {
+                all[d][role_[i]] = arrays[d * each_ + i];
+                all[d][role_[i]].rename(role_names[role_[i]]);
+            }
         return all;
     }
 
   private:
-    static bool is_vector(const nb::tuple& arrays, int place) {
-        return Array(arrays[place], "weights").dimensions() == 1;
-    }
-
     int directions_, each_;
     std::array<Role, roles> role_{};
     bool has_peephole_ = false;
 };
+
+std::vector<Array> all_arrays(const nb::tuple& objects, const char* name, Access access = Access::read) {
+    std::vector<Array> arrays;
+    arrays.reserve(objects.size());
+    for (nb::handle object : objects) arrays.emplace_back(object, name, access);
+    return arrays;
+}
 
 Call one_direction(const std::string& cell, const nb::sequence& weights, nb::handle x, nb::handle h0,
                    nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool reverse, int threads) {
@@ -90,15 +96,19 @@ Call one_direction(const std::string& cell, const nb::sequence& weights, nb::han
     return call;
 }
 
-Call all_directions(const std::string& cell, const FlatWeights& flat, const nb::tuple& weights, nb::handle x,
-                    nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
+Call all_directions(const std::string& cell, const FlatWeights& flat, const std::vector<Array>& weights,
                     bool batch_first, int threads) {
-    Call call{.cell = cell_named(flat.has_peephole() ? cell + "_peephole" : cell),
-              .weights = flat.by_role(weights, Access::read),
-              .batch_first = batch_first,
-              .reverse = false,
-              .stacked = true,
-              .threads = threads};
+    return {.cell = cell_named(flat.has_peephole() ? cell + "_peephole" : cell),
+            .weights = flat.by_role(weights),
+            .batch_first = batch_first,
+            .reverse = false,
+            .stacked = true,
+            .threads = threads};
+}
+Call all_directions(const std::string& cell, const FlatWeights& flat, const std::vector<Array>& weights,
+                    nb::handle x, nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
+                    bool batch_first, int threads) {
+    Call call = all_directions(cell, flat, weights, batch_first, threads);
     call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"};
     call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
     return call;
@@ -124,6 +134,89 @@ Gradients gradients(nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::ha
             {d_h0, "d_h0", Access::write},
             {d_c0, "d_c0", Access::write},
             std::move(d_weights)};
+}
+
+// ---- plain calls ---------------------------------------------------------------------------------------
+
+// Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
+template <class T> nb::object empty_tensor(const Shape& shape) {
+    std::size_t count = 1;
+    for (const index size : shape) count *= static_cast<std::size_t>(size);
+    void* block = take_block(count * sizeof(T));
+    const nb::capsule owner(block, [](void* given) noexcept { give_back_block(given); });
+    const std::vector<std::size_t> sizes(shape.begin(), shape.end());
+    return nb::cast(nb::ndarray<nb::pytorch, T>(block, sizes.size(), sizes.data(), owner));
+}
+
+int checked_directions(int directions) {
+    if (directions == 1 || directions == 2) return directions;
+    throw std::invalid_argument("directions: expected 1 or 2, got " + std::to_string(directions));
+}
+
+// An uninitialised tensor of the dtype of `like`: torch's own, or, where it is large, of the blocks kept.
+template <std::size_t Dimensions>
+nb::object empty_like(nb::handle like, const Array& view, const std::array<index, Dimensions>& shape) {
+    static PyObject* const new_empty = PyUnicode_InternFromString("new_empty");
+    index count = view.dtype().bits / 8;
+    for (const index size : shape) count *= size;
+    if (count >= static_cast<index>(smallest_block)) {
+        const Shape sizes(shape.begin(), shape.end());
+        if (view.dtype() == nb::dtype<float>()) return empty_tensor<float>(sizes);
+        if (view.dtype() == nb::dtype<double>()) return empty_tensor<double>(sizes);
+        return empty_tensor<bf16>(sizes);
+    }
+    std::array<nb::object, Dimensions> numbers;
+    std::array<PyObject*, Dimensions + 1> arguments{like.ptr()};
+    for (std::size_t i = 0; i < Dimensions; ++i) {
+        numbers[i] = nb::int_(shape[i]);
+        arguments[i + 1] = numbers[i].ptr();
+    }
+    PyObject* made = PyObject_VectorcallMethod(new_empty, arguments.data(), arguments.size(), nullptr);
+    if (!made) throw nb::python_error();
+    return nb::steal(made);
+}
+
+// One layer over a batch of whole sequences, without anything kept: (y, h_n, c_n or None), new tensors. None
+// where a tensor is not plain or not where it should be; the caller then goes the long way.
+nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::list& names, nb::handle x,
+                 nb::handle h0, nb::handle c0, bool batch_first, int threads, nb::handle type,
+                 nb::handle other_type) {
+    PlainArrays plain(type, other_type);
+    Array seen_x, seen_h0, seen_c0;
+    if (!plain.see(x, "x", seen_x) || !plain.see(h0, "h0", seen_h0) || !plain.see(c0, "c0", seen_c0))
+        return nb::none();
+    const int directions = static_cast<int>(names.size());
+    std::vector<Array> weights;
+    weights.reserve(directions * roles);
+    for (nb::handle of_direction : names)
+        for (nb::handle name : nb::borrow<nb::list>(of_direction)) {
+            PyObject* found = PyDict_GetItemWithError(parameters.ptr(), name.ptr());
+            if (!found || !plain.see(found, "weights", weights.emplace_back())) return nb::none();
+        }
+    static const bool has_bf16 = !bf16_instruction_set_names().empty();
+    const nb::dlpack::dtype dtype = seen_x.dtype();
+    if (dtype != nb::dtype<float>() && dtype != nb::dtype<double>() &&
+        !(has_bf16 && dtype == nb::dtype<bf16>()))
+        return nb::none();
+    const auto is_contiguous = [](const Array& array) { return array.is_contiguous(); };
+    if (seen_x.dimensions() != 3 || !seen_x.count() || !is_contiguous(seen_x) ||
+        (seen_h0 && !is_contiguous(seen_h0)) || (seen_c0 && !is_contiguous(seen_c0)) ||
+        !std::all_of(weights.begin(), weights.end(), is_contiguous))
+        return nb::none();
+    const FlatWeights flat(weights, checked_directions(directions));
+    Call call = all_directions(cell, flat, weights, batch_first, threads);
+    const index batch = seen_x.size(batch_first ? 0 : 1);
+    const index gates = weights[0].size(0), output = weights[1].size(1);
+    const bool has_cell_state = kernels().f32[call.cell].has_cell_state;
+    call.x = seen_x, call.h0 = seen_h0, call.c0 = seen_c0;
+    const nb::object y = empty_like<3>(x, seen_x, {seen_x.size(0), seen_x.size(1), directions * output});
+    const nb::object h_n = empty_like<3>(x, seen_x, {directions, batch, output});
+    const nb::object c_n =
+        has_cell_state ? empty_like<3>(x, seen_x, {directions, batch, gates / kernels().f32[call.cell].gates})
+                       : nb::none();
+    by_dtype(std::move(call), results(y, h_n, c_n, nb::none(), nb::none()), forward<float>,
+             forward<float, bf16>, forward<double>);
+    return nb::make_tuple(y, h_n, c_n);
 }
 
 // ---- for the proofs and the benchmarks -----------------------------------------------------------------
@@ -242,21 +335,6 @@ class NumpyLayer {
     int threads_;
 };
 
-// Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
-template <class T> nb::object empty_tensor(const Shape& shape) {
-    std::size_t count = 1;
-    for (const index size : shape) count *= static_cast<std::size_t>(size);
-    void* block = take_block(count * sizeof(T));
-    const nb::capsule owner(block, [](void* given) noexcept { give_back_block(given); });
-    const std::vector<std::size_t> sizes(shape.begin(), shape.end());
-    return nb::cast(nb::ndarray<nb::pytorch, T>(block, sizes.size(), sizes.data(), owner));
-}
-
-int checked_directions(int directions) {
-    if (directions == 1 || directions == 2) return directions;
-    throw std::invalid_argument("directions: expected 1 or 2, got " + std::to_string(directions));
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -335,9 +413,10 @@ NB_MODULE(_native, m) {
         [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
            nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
            nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve) {
-            const FlatWeights flat(weights, checked_directions(directions));
+            const std::vector<Array> arrays = all_arrays(weights, "weights");
+            const FlatWeights flat(arrays, checked_directions(directions));
             by_dtype(
-                all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first, threads),
+                all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads),
                 results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<float, bf16>,
                 forward<double>);
         },
@@ -354,11 +433,12 @@ NB_MODULE(_native, m) {
            nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
            nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n, nb::handle d_cell_states,
            nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::tuple& d_weights) {
-            const FlatWeights flat(weights, checked_directions(directions));
+            const std::vector<Array> arrays = all_arrays(weights, "weights");
+            const FlatWeights flat(arrays, checked_directions(directions));
             by_dtype(
-                all_directions(cell, flat, weights, x, h0, c0, lengths, batch_sizes, batch_first, threads),
+                all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads),
                 gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
-                          flat.by_role(d_weights, Access::write)),
+                          flat.by_role(all_arrays(d_weights, "d_weights", Access::write))),
                 backward<float>, backward<float, bf16>, backward<double>);
         },
         "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
@@ -366,6 +446,9 @@ NB_MODULE(_native, m) {
         "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(), "d_h0"_a.none(), "d_c0"_a.none(),
         "d_weights"_a, "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
 
+    m.def("infer", &infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
+          "batch_first"_a, "threads"_a, "type"_a, "other_type"_a,
+          "One layer over whole sequences, with nothing kept: y, h_n and c_n; None for what is not plain.");
     m.def("activation", &activation, "name"_a, "x"_a, "y"_a,
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,

@@ -44,5 +44,6 @@ export TSAN_OPTIONS=halt_on_error=1
 # Not what judges accuracy, nor what starts processes, which would run without the sanitizer's build.
 check address "$asan" pytest -q -x --capture=sys -p no:cacheprovider \
     -k "not accurate and not gradcheck and not without_torch and not fork" \
-    tests/ops/test_activations.py tests/ops/test_sharing.py tests/ops/test_ladder.py tests/ops/test_bf16.py
+    tests/ops/test_activations.py tests/ops/test_sharing.py tests/ops/test_ladder.py tests/ops/test_bf16.py \
+    tests/ops/test_split.py
 check thread "$tsan" tests.ops.threaded

@@ -47,6 +47,23 @@ def all_plain(tensors: tuple[Array | None, ...], type: type, other_type: type) -
 def reserve_size(cell: str, rows: int, hidden: int, output: int, is_float64: bool) -> int:
     """Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs."""
 
+def infer(
+    cell: str,
+    parameters: dict[str, Array | None],
+    names: list[list[str]],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    batch_first: bool,
+    threads: int,
+    type: type,
+    other_type: type,
+) -> tuple[Array, Array, Array | None] | None:
+    """One layer over whole sequences, with nothing kept: y, h_n and c_n; None for what is not plain.
+
+    names: of the weights of each direction, as `layer_forward` takes them, in `parameters`.
+    """
+
 def forward(
     *,
     cell: str,

@@ -112,17 +112,22 @@ class _Recurrent(nn.RNNBase):
 
         A single step of a small layer takes the kernels 2 us: most of a call is what stands around them.
         """
-        if x.dim() != 3 or self.num_layers != 1 or not x.numel():
+        if self.num_layers != 1 or x.dim() != 3 or torch.is_autocast_enabled("cpu"):
             return None
-        (weights,), (h0, c0) = self._weights(), self._state(hx, 3)
-        route = ops.route((x, h0, c0, *weights))
-        if route is not ops.Route.DIRECT or torch.is_autocast_enabled("cpu"):
-            return None
+        h0, c0 = self._state(hx, 3)
         try:
-            y, h_n, c_n = ops.whole(x, h0, c0, weights, self._layer(self.batch_first))
+            found = ops.infer(
+                self._cell(), self._parameters, self._all_weights, x, h0, c0, self.batch_first
+            ) or self._run_plain(x, h0, c0)
         except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
             return None
-        return y, self._final(h_n, c_n)
+        return None if found is None else (found[0], self._final(found[1], found[2]))
+
+    def _run_plain(self, x: Tensor, h0: Tensor | None, c0: Tensor | None) -> Any:
+        (weights,) = self._weights()
+        if not x.numel() or ops.route((x, h0, c0, *weights)) is not ops.Route.DIRECT:
+            return None
+        return ops.whole(x, h0, c0, weights, self._layer(self.batch_first))
 
     def _forward_unbatched(self, input: Tensor, hx, lengths: Lengths | None, return_cell_states: bool):
         state = tuple(None if s is None else s.unsqueeze(1) for s in self._state(hx, dim=2))

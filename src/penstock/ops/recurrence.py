@@ -6,15 +6,17 @@ the reference: forward ones, and second ones (the gradient of a gradient). ops/r
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from penstock import _native
 from penstock.cells import Weights
 from penstock.ops import functions, kernel, operators, reference
 from penstock.ops.kernel import Options
-from penstock.ops.route import NATIVE_DTYPES, Route, route
+from penstock.ops.route import NATIVE_DTYPES, Route, is_in_a_mode, route
 
 NOTHING = {dtype: torch.empty(0, dtype=dtype) for dtype in NATIVE_DTYPES}
 """In place of what a cell does not have."""
@@ -72,6 +74,26 @@ def whole(
         y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
         return y, h_n, c_n
     return kernel.infer(x, h0, c0, weights, options)
+
+
+def infer(
+    cell: str,
+    parameters: dict[str, Any],
+    names: list[list[str]],
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """`whole` where no gradients are wanted, in fewer steps still: the kernels find the weights themselves.
+
+    names: of the weights of each direction among the parameters. None where this is not that case.
+    """
+    if torch.is_grad_enabled() or is_in_a_mode():
+        return None
+    return _native.infer(
+        cell, parameters, names, x, h0, c0, batch_first, torch.get_num_threads(), Tensor, Parameter
+    )
 
 
 def _need_gradients(*tensors: Tensor | None) -> bool:

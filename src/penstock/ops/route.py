@@ -45,7 +45,7 @@ def route(tensors: tuple[Tensor | None, ...]) -> Route:
     return Route.DIRECT if is_plain(tensors) else Route.OPERATOR
 
 
-def _is_in_a_mode() -> bool:
+def is_in_a_mode() -> bool:
     """Whether torch compiles, transforms, differentiates forward or wants to see every operator."""
     return (
         torch.compiler.is_compiling()
@@ -58,7 +58,7 @@ def _is_in_a_mode() -> bool:
 
 def looks_plain(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether a glance is enough to see that the kernels may be called straight away on these tensors."""
-    return not _is_in_a_mode() and _native.all_plain(tensors, Tensor, Parameter)
+    return not is_in_a_mode() and _native.all_plain(tensors, Tensor, Parameter)
 
 
 def is_native(tensors: Sequence[Tensor | None]) -> bool:
@@ -69,7 +69,7 @@ def is_native(tensors: Sequence[Tensor | None]) -> bool:
 
 def is_plain(tensors: Iterable[Tensor | None]) -> bool:
     """Whether the kernels may be called straight away on these tensors."""
-    if _is_in_a_mode():
+    if is_in_a_mode():
         return False
     return all(t is None or (type(t) in (Tensor, Parameter) and not t.is_neg()) for t in tensors)
 
