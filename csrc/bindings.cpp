@@ -191,7 +191,8 @@ nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::
     for (nb::handle of_direction : names)
         for (nb::handle name : nb::borrow<nb::list>(of_direction)) {
             PyObject* found = PyDict_GetItemWithError(parameters.ptr(), name.ptr());
-            if (!found || !plain.see(found, "weights", weights.emplace_back())) return nb::none();
+            if (!found || found == Py_None || !plain.see(found, "weights", weights.emplace_back()))
+                return nb::none();
         }
     static const bool has_bf16 = !bf16_instruction_set_names().empty();
     const nb::dlpack::dtype dtype = seen_x.dtype();

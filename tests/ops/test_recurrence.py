@@ -2,7 +2,7 @@
 
 import multiprocessing
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.library import opcheck
+from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from penstock import _native, ops
@@ -292,3 +293,82 @@ def test_weights_are_told_apart_by_shape() -> None:
         (named,) = directions(flat, 1)
         assert all(a is b for a, b in zip(named, weights, strict=True)), variant
         assert isinstance(named, Weights)
+
+
+class TestInfer:
+    """A call without gradients that finds its weights itself, against the one that is handed everything."""
+
+    NAMES: ClassVar = [["weight_ih", "weight_hh", "bias_ih", "bias_hh"]]
+
+    def problem(self, steps: int = 3, rows: int = 2, directions: int = 1):
+        torch.manual_seed(0)
+        names = [[f"{name}{suffix}" for name in self.NAMES[0]] for suffix in ("", "_reverse")[:directions]]
+        shapes = [(40, 5), (40, 10), (40,), (40,)]
+        weights = [Weights(*(torch.randn(shape) for shape in shapes)) for _ in range(directions)]
+        pairs = zip(names, weights, strict=True)
+        parameters = {
+            n: Parameter(w)
+            for own, each in pairs
+            for n, w in zip(own, each[:4], strict=True)
+            if w is not None
+        }
+        h0, c0 = torch.randn(2, directions, rows, 10)
+        return parameters, names, weights, torch.randn(steps, rows, 5), h0, c0
+
+    @pytest.mark.parametrize("batch_first", [False, True])
+    @pytest.mark.parametrize("directions", [1, 2])
+    @pytest.mark.parametrize(("steps", "rows"), [(1, 1), (3, 2), (200, 200)])
+    def test_gives_what_a_layer_gives(
+        self, steps: int, rows: int, directions: int, batch_first: bool
+    ) -> None:
+        """Also where its memory had something else in it: the last one is large enough to be kept."""
+        parameters, names, weights, x, h0, c0 = self.problem(steps, rows, directions)
+        x = x.transpose(0, 1).contiguous() if batch_first else x
+        for state in ((h0, c0), (None, None)):
+            expected = ops.layer(x, *state, weights, cell="lstm", batch_first=batch_first)
+            _native.empty([steps, rows, 10 * directions], "float32").fill_(torch.nan)
+            with torch.no_grad():
+                got = ops.infer("lstm", parameters, names, x, *state, batch_first)
+            assert got is not None
+            for a, b in zip(got, expected[:3], strict=True):
+                assert a is not None
+                assert torch.equal(a, b)
+
+    def test_cells_without_a_cell_state_have_none(self) -> None:
+        parameters = {"ih": torch.randn(10, 5), "hh": torch.randn(10, 10)}
+        with torch.no_grad():
+            found = ops.infer("rnn_tanh", parameters, [["ih", "hh"]], torch.randn(3, 2, 5), None, None, False)
+        assert found is not None
+        y, h_n, c_n = found
+        assert torch.equal(y[-1], h_n[0])
+        assert c_n is None
+
+    def test_leaves_everything_else_to_others(self) -> None:
+        parameters, names, _, x, h0, c0 = self.problem()
+
+        def infer(x=x, h0=h0, **changed):
+            return ops.infer("lstm", parameters | changed, names, x, h0, c0, False)
+
+        assert infer() is None  # with gradients
+        with torch.no_grad():
+            assert infer() is not None
+            assert infer(x=x.mT.contiguous().mT) is None
+            assert infer(x=x[0]) is None
+            assert infer(x=x[:0]) is None
+            assert infer(h0=h0.double()) is None
+            assert infer(x=x.half()) is None
+            assert infer(x=torch._neg_view(x)) is None
+            assert infer(x=x.to("meta")) is None
+            assert infer(bias_ih=None) is None
+            assert infer(bias_hh=parameters["bias_hh"].as_subclass(Mine)) is None
+            del parameters["weight_hh"]
+            assert infer() is None
+
+    def test_a_wrong_shape_is_a_mistake(self) -> None:
+        parameters, names, _, x, h0, c0 = self.problem()
+        with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
+            ops.infer("lstm", parameters, names, x, h0[..., :4].contiguous(), c0, False)
+
+
+class Mine(torch.Tensor):
+    pass
