@@ -1,8 +1,9 @@
 // Weights as the products take them. Packing is shared out: a team packs groups side by side.
 #pragma once
 
-#include "bf16.hpp"
+#include "pairs.hpp"
 #include "sizes.hpp"
+#include "tiles.hpp"
 
 namespace penstock::PENSTOCK_ISA {
 

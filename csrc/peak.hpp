@@ -2,8 +2,8 @@
 // compute: the roofs that the benchmarks hold the kernels against.
 #pragma once
 
-#include "bf16.hpp"
 #include "sizes.hpp"
+#include "tiles.hpp"
 
 namespace penstock::PENSTOCK_ISA {
 
