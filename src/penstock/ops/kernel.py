@@ -93,24 +93,6 @@ def forward(
     return outputs
 
 
-def infer(
-    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`forward` of a batch of whole sequences in the fewest steps: y, h_n and c_n."""
-    cell, directions, batch_first = options
-    first, second, _ = x.shape
-    output, batch = weights[1].shape[1], first if batch_first else second
-    empty = memory.empty
-    y, h_n, c_n = empty((first, second, directions * output), x), empty((directions, batch, output), x), None
-    if HAS_CELL_STATE[cell]:
-        c_n = empty((directions, batch, weights[0].shape[0] // GATES[cell]), x)
-    _native.layer_forward(
-        cell, directions, _matrices(weights), x if x.is_contiguous() else _rows(x), _contiguous(h0),
-        _contiguous(c0), None, None, batch_first, torch.get_num_threads(), y, h_n, c_n, None, None,
-    )  # fmt: skip
-    return y, h_n, c_n
-
-
 def allocate_gradients(
     tensors: Sequence[Tensor | None], needs: Sequence[bool], like: Tensor
 ) -> list[Tensor | None]:

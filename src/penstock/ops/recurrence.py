@@ -73,7 +73,8 @@ def whole(
     if torch.is_grad_enabled() and _need_gradients(x, h0, c0, *weights):
         y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
         return y, h_n, c_n
-    return kernel.infer(x, h0, c0, weights, options)
+    y, h_n, c_n, *_ = kernel.forward(x, h0, c0, weights, None, None, options, False, False)
+    return y, h_n, c_n
 
 
 def infer(
