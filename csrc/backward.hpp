@@ -27,16 +27,30 @@ template <class M> struct RoundedGates {
     // Not a multiple of the page size: rows would compete for the same places of the cache.
     index stride() const { return depth() * M::parts + depth_unit; }
     bf16* row(index pair) const { return data + pair * stride(); }
-    index kept() const { return kept_depth<M>(values); }
-    // From a pair on, with a B of so many rows.
-    Factors times(index pair, const bf16* b) const { return {row(pair), stride(), depth(), b}; }
+
+    // c (+)= the gates of some pairs * W, for a team's groups of columns.
+    template <class T> void multiply(index pair, index rows, const bf16* w, Columns<T> columns,
+                                     const Team& team, T* const* c, bool accumulate) const {
+        each_slice(depth(), [&](index k, index count) {
+            for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group) {
+                const index width = columns.width(group), begin = columns.begin(group);
+                const Factors all{row(pair), stride(), depth(), w + begin * kept_depth<M>(values)};
+                PENSTOCK_ISA::multiply<M::parts>({.factors = {all.template slice<M::parts>(k, count, width)},
+                                                  .width = width,
+                                                  .c = c,
+                                                  .c_offset = begin,
+                                                  .columns = columns.valid(group),
+                                                  .accumulate = accumulate || k,
+                                                  .sums_apart = accumulate},
+                                                 rows);
+            }
+        });
+    }
 };
 
 template <class C, class T, class M> struct BackwardPlan {
     using S = Sizes<C, T>;
     using Matrix = typename M::Matrix;
-    static constexpr bool one_span =
-        C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count;
     // Whose weights' gradients are summed together: more of them read the operands less often.
     static constexpr index panels_at_once = rounds<M> && by_tiles ? 256 / S::unit_gates : 1;
     const BackwardArguments<T, Matrix>& p;
@@ -114,7 +128,7 @@ template <class C, class T, class M> struct BackwardPlan {
         x_packed = take_packed(arena, p.d_weights.ih ? depth_of_pairs() * inputs.padded() : 0);
         h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
         rounded_input = take_rounded(arena, C::input);
-        rounded_recurrent = one_span ? rounded_input : take_rounded(arena, C::recurrent);
+        rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent);
         rounded_columns =
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
         x_rows = arena.take<const T*>(capacity);
@@ -197,7 +211,7 @@ template <class C, class T, class M> struct BackwardPlan {
         const Weights<const T, const Matrix>& w = p.weights;
         if (rounded) {
             zero_ends(rounded_input, team);
-            if (!one_span) zero_ends(rounded_recurrent, team);
+            if (!one_span<C>) zero_ends(rounded_recurrent, team);
         }
         if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
         if (flows() && !direct_recurrent)
@@ -441,7 +455,7 @@ template <class C, class T, class M> class BackwardPass {
         if constexpr (rounds<M>)
             for (index pair = first_pair; pair < first_pair + rows; ++pair) {
                 round_gates_of(plan_.rounded_input, pair);
-                if (!plan_.one_span) round_gates_of(plan_.rounded_recurrent, pair);
+                if (!one_span<C>) round_gates_of(plan_.rounded_recurrent, pair);
             }
     }
     void round_gates_of(const RoundedGates<M>& gates, index pair) {
@@ -463,24 +477,10 @@ template <class C, class T, class M> class BackwardPass {
     }
     void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
         [[maybe_unused]] const Columns<T>& columns = plan_.states;
-        [[maybe_unused]] const RoundedGates<M>& gates = plan_.rounded_recurrent;
         if constexpr (rounds<M>)
-            each_slice(gates.depth(), [&](index k, index depth) {
-                for (index group = units_.begin(columns.groups()); group < units_.end(columns.groups());
-                     ++group) {
-                    const index width = columns.width(group);
-                    const Factors all =
-                        gates.times(pair, plan_.recurrent.rounded() + columns.begin(group) * gates.kept());
-                    multiply<M::parts>({.factors = {all.template slice<M::parts>(k, depth, width)},
-                                        .width = width,
-                                        .c = plan_.d_h_rows + begin_,
-                                        .c_offset = columns.begin(group),
-                                        .columns = width * panel,
-                                        .accumulate = C::carries_hidden || k,
-                                        .sums_apart = C::carries_hidden},
-                                       rows);
-                }
-            });
+            plan_.rounded_recurrent.multiply(pair, rows, plan_.recurrent.rounded(),
+                                             {columns.padded(), columns.group_panels}, units_,
+                                             plan_.d_h_rows + begin_, C::carries_hidden);
     }
 
     // out_rows (+)= gates[span] * W, for consecutive pairs.

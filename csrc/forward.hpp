@@ -12,8 +12,6 @@ namespace penstock::PENSTOCK_ISA {
 template <class C, class T, class M> struct ForwardPlan {
     using S = Sizes<C, T>;
     using Matrix = typename M::Matrix;
-    static constexpr bool one_span =
-        C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count && !C::reset_before;
     // Bytes of weights up to which a core's own cache holds them until the next step.
     static constexpr index near_weights = 1 << 20;
     const ForwardArguments<T, Matrix>& p;
@@ -38,7 +36,7 @@ template <class C, class T, class M> struct ForwardPlan {
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
           direct(p_.layout.rows <= direct_rows),
-          together(by_tiles && !direct && one_span &&
+          together(by_tiles && !direct && one_span<C> &&
                    sizes.gates * (kept_depth<M>(sizes.input) + kept_depth<M>(sizes.output)) *
                            index(sizeof(bf16)) <=
                        near_weights),

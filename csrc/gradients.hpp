@@ -36,7 +36,10 @@ template <class C, class T, class M> class ChunkGradients {
         if (plan_.direct_input)
             return plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, Team{},
                                         plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
-        if (plan_.rounded) return rounded_input_gradient(begin, rows);
+        if constexpr (rounds<M>)
+            if (plan_.rounded)
+                return plan_.rounded_input.multiply(begin, rows, plan_.input.rounded(), plan_.inputs, Team{},
+                                                    plan_.d_x_rows + begin, false);
         for (index group = 0; group < plan_.inputs.groups(); ++group) {
             const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
             multiply<T>({.a = plan_.gate_rows + begin,
@@ -50,26 +53,6 @@ template <class C, class T, class M> class ChunkGradients {
                          .c_is_far = true},
                         rows);
         }
-    }
-
-    void rounded_input_gradient([[maybe_unused]] index begin, [[maybe_unused]] index rows) {
-        [[maybe_unused]] const RoundedGates<M>& gates = plan_.rounded_input;
-        [[maybe_unused]] const Columns<T>& columns = plan_.inputs;
-        if constexpr (rounds<M>)
-            each_slice(gates.depth(), [&](index k, index depth) {
-                for (index group = 0; group < columns.groups(); ++group) {
-                    const index width = columns.width(group);
-                    const Factors all =
-                        gates.times(begin, plan_.input.rounded() + columns.begin(group) * gates.kept());
-                    multiply<M::parts>({.factors = {all.template slice<M::parts>(k, depth, width)},
-                                        .width = width,
-                                        .c = plan_.d_x_rows + begin,
-                                        .c_offset = columns.begin(group),
-                                        .columns = columns.valid(group),
-                                        .accumulate = k > 0},
-                                       rows);
-                }
-            });
     }
 
     // Of panels [begin, end).

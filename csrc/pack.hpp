@@ -45,6 +45,10 @@ template <class M, class T> constexpr index panel_distance = rounds<M> ? next_pa
 // (step, row) pairs of an input product hoisted out of the recurrence.
 template <class M> constexpr index chunk_rows = M::parts > 1 ? 256 : 96;
 
+// Whether both products of a cell reach the same slots.
+template <class C>
+constexpr bool one_span = C::input.begin == C::recurrent.begin && C::input.count == C::recurrent.count;
+
 // Whether an operand that should have been split is infinite: any thread may say so.
 class Infinity {
   public:
