@@ -87,6 +87,7 @@ class Array {
     }
 
     explicit operator bool() const { return given_; }
+    nb::handle object() const { return object_; }
     const char* name() const { return name_; }
     void rename(const char* name) { name_ = name; }
     nb::dlpack::dtype dtype() const { return view_.dtype; }
@@ -111,13 +112,17 @@ class Array {
         return true;
     }
 
+    // Whether the last dimension is contiguous.
+    bool has_rows() const {
+        const int last = view_.ndim - 1;
+        return last < 0 || size(last) <= 1 || stride(last) == 1;
+    }
     // Vectors along the last dimension, which has to be contiguous.
     index row_length() const {
-        const int last = view_.ndim - 1;
-        if (last >= 0 && size(last) > 1 && stride(last) != 1)
+        if (!has_rows())
             throw std::invalid_argument(std::string(name_) +
                                         ": expected the last dimension to be contiguous");
-        return last < 0 ? 1 : size(last);
+        return view_.ndim ? size(view_.ndim - 1) : 1;
     }
     index offset_of_row(index row) const {
         index offset = 0;
@@ -148,6 +153,8 @@ class Array {
         if (!is_contiguous())
             throw std::invalid_argument(std::string(name_) + ": expected a contiguous array");
     }
+
+    void* bytes() const { return view_.data; }
 
     // Never nullptr: an empty array may have no address, and nullptr would mean "not given".
     template <class T> T* data() const {

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "blocks.hpp"
 #include "calls.hpp"
+#include "tensors.hpp"
 
 using namespace nanobind::literals;
 
@@ -76,10 +76,10 @@ class FlatWeights {
     bool has_peephole_ = false;
 };
 
-std::vector<Array> all_arrays(const nb::tuple& objects, const char* name, Access access = Access::read) {
+std::vector<Array> readable_weights(const nb::tuple& objects) {
     std::vector<Array> arrays;
     arrays.reserve(objects.size());
-    for (nb::handle object : objects) arrays.emplace_back(object, name, access);
+    for (nb::handle object : objects) arrays.push_back(readable({object, "weights"}));
     return arrays;
 }
 
@@ -109,7 +109,8 @@ Call all_directions(const std::string& cell, const FlatWeights& flat, const std:
                     nb::handle x, nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
                     bool batch_first, int threads) {
     Call call = all_directions(cell, flat, weights, batch_first, threads);
-    call.x = {x, "x"}, call.h0 = {h0, "h0"}, call.c0 = {c0, "c0"};
+    call.x = readable({x, "x"}, Form::rows);
+    call.h0 = readable({h0, "h0"}), call.c0 = readable({c0, "c0"});
     call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
     return call;
 }
@@ -136,88 +137,167 @@ Gradients gradients(nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::ha
             std::move(d_weights)};
 }
 
-// ---- plain calls ---------------------------------------------------------------------------------------
-
-// Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
-template <class T> nb::object empty_tensor(const Shape& shape) {
-    std::size_t count = 1;
-    for (const index size : shape) count *= static_cast<std::size_t>(size);
-    void* block = take_block(count * sizeof(T));
-    const nb::capsule owner(block, [](void* given) noexcept { give_back_block(given); });
-    const std::vector<std::size_t> sizes(shape.begin(), shape.end());
-    return nb::cast(nb::ndarray<nb::pytorch, T>(block, sizes.size(), sizes.data(), owner));
-}
+// ---- calls whose results are new tensors -----------------------------------------------------------------
 
 int checked_directions(int directions) {
     if (directions == 1 || directions == 2) return directions;
     throw std::invalid_argument("directions: expected 1 or 2, got " + std::to_string(directions));
 }
 
-// An uninitialised tensor of the dtype of `like`: torch's own, or, where it is large, of the blocks kept.
-template <std::size_t Dimensions>
-nb::object empty_like(nb::handle like, const Array& view, const std::array<index, Dimensions>& shape) {
-    static PyObject* const new_empty = PyUnicode_InternFromString("new_empty");
-    index count = view.dtype().bits / 8;
-    for (const index size : shape) count *= size;
-    if (count >= static_cast<index>(smallest_block)) {
-        const Shape sizes(shape.begin(), shape.end());
-        if (view.dtype() == nb::dtype<float>()) return empty_tensor<float>(sizes);
-        if (view.dtype() == nb::dtype<double>()) return empty_tensor<double>(sizes);
-        return empty_tensor<bf16>(sizes);
-    }
-    std::array<nb::object, Dimensions> numbers;
-    std::array<PyObject*, Dimensions + 1> arguments{like.ptr()};
-    for (std::size_t i = 0; i < Dimensions; ++i) {
-        numbers[i] = nb::int_(shape[i]);
-        arguments[i + 1] = numbers[i].ptr();
-    }
-    PyObject* made = PyObject_VectorcallMethod(new_empty, arguments.data(), arguments.size(), nullptr);
-    if (!made) throw nb::python_error();
-    return nb::steal(made);
+// The size of the reserve of a (step, row) pair: the same on every machine, so that graphs can be moved.
+index reserved(int cell, index hidden, index output, bool is_float64) {
+    return is_float64 ? kernel_of<double>(cell).reserve_size(1, hidden, output)
+                      : kernel_of<float>(cell).reserve_size(1, hidden, output);
 }
 
-// One layer over a batch of whole sequences, without anything kept: (y, h_n, c_n or None), new tensors. None
-// where a tensor is not plain or not where it should be; the caller then goes the long way.
+// Of a call in bfloat16 too the reserve is float32.
+nb::object new_reserve(const Call& call, nb::handle x) {
+    const bool is_float64 = call.x.dtype() == nb::dtype<double>();
+    std::vector<index> shape{call.directions()};
+    for (int i = 0; i + 1 < call.x.dimensions(); ++i) shape.push_back(call.x.size(i));
+    shape.push_back(reserved(call.cell, call.hidden(), call.output(), is_float64));
+    if (call.x.dtype() != nb::dtype<bf16>()) return new_tensor(x, call.x.dtype(), shape.data(), shape.size());
+    const nb::object like = x.attr("new_empty")(0, "dtype"_a = nb::module_::import_("torch").attr("float32"));
+    return new_tensor(like, nb::dtype<float>(), shape.data(), shape.size());
+}
+
+// y, h_n, c_n, the cell states and the reserve of a call, the last three where there are any or they are
+// wanted, as new tensors of the dtype of x.
+struct NewResults {
+    nb::object y, h_n, c_n = nb::none(), cell_states = nb::none(), reserve = nb::none();
+
+    NewResults(const Call& call, nb::handle x, bool wants_cell_states, bool keeps) {
+        call.check_dimensions();
+        const index directions = call.directions(), batch = call.batch();
+        const index hidden = call.hidden(), output = call.output();
+        const nb::dlpack::dtype dtype = call.x.dtype();
+        const auto sequence = [&](index features) {
+            if (call.batch_sizes) return new_tensor(x, dtype, {call.x.size(0), features});
+            return new_tensor(x, dtype, {call.x.size(0), call.x.size(1), features});
+        };
+        y = sequence(directions * output);
+        h_n = new_tensor(x, dtype, {directions, batch, output});
+        if (kernels().f32[call.cell].has_cell_state) {
+            c_n = new_tensor(x, dtype, {directions, batch, hidden});
+            if (wants_cell_states) cell_states = sequence(directions * hidden);
+        }
+        if (keeps) reserve = new_reserve(call, x);
+    }
+    Results views() const { return results(y, h_n, c_n, cell_states, reserve); }
+};
+
+void run_forward(Call call, const NewResults& out) {
+    by_dtype(std::move(call), out.views(), forward<float>, forward<float, bf16>, forward<double>);
+}
+
+void check_dtype(const Array& x) {
+    const nb::dlpack::dtype dtype = x.dtype();
+    if (dtype != nb::dtype<float>() && dtype != nb::dtype<double>() && dtype != nb::dtype<bf16>())
+        throw nb::type_error("x: expected dtype float32, float64 or bfloat16");
+}
+
+nb::tuple layer_forward(const std::string& cell, int directions, const nb::tuple& weights, nb::handle x,
+                        nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
+                        bool batch_first, int threads, bool cell_states, bool keep) {
+    const std::vector<Array> arrays = readable_weights(weights);
+    const FlatWeights flat(arrays, checked_directions(directions));
+    Call call = all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads);
+    check_dtype(call.x);
+    const NewResults out(call, x, cell_states, keep);
+    run_forward(std::move(call), out);
+    return nb::make_tuple(out.y, out.h_n, out.c_n, out.cell_states, out.reserve);
+}
+
+// The gradients of x, h0, c0 and each weight: None where they are not needed, or there is nothing.
+nb::list layer_backward(const std::string& cell, int directions, const nb::tuple& weights, nb::handle x,
+                        nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
+                        bool batch_first, int threads, nb::handle reserve, nb::handle d_y, nb::handle d_h_n,
+                        nb::handle d_c_n, nb::handle d_cell_states, const nb::sequence& needs) {
+    const std::vector<Array> arrays = readable_weights(weights);
+    const FlatWeights flat(arrays, checked_directions(directions));
+    Call call = all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads);
+    if (nb::len(needs) != 3 + arrays.size())
+        throw std::invalid_argument("needs: expected " + std::to_string(3 + arrays.size()) +
+                                    " entries, got " + std::to_string(nb::len(needs)));
+    nb::list made;
+    std::size_t place = 0;
+    const auto gradient = [&](const Array& of, const char* name) {
+        const bool wanted = nb::cast<bool>(needs[place++]) && of;
+        const Shape shape = of.shape();
+        made.append(wanted ? new_tensor(x, call.x.dtype(), shape.data(), shape.size()) : nb::none());
+        return Array(made[place - 1], name, Access::write);
+    };
+    const Array d_x = gradient(call.x, "d_x"), d_h0 = gradient(call.h0, "d_h0"),
+                d_c0 = gradient(call.c0, "d_c0");
+    std::vector<Array> d_weights;
+    for (const Array& weight : arrays) d_weights.push_back(gradient(weight, "d_weights"));
+    by_dtype(std::move(call),
+             Gradients{{reserve, "reserve"},
+                       readable({d_y, "d_y"}, Form::rows),
+                       readable({d_h_n, "d_h_n"}),
+                       readable({d_c_n, "d_c_n"}),
+                       readable({d_cell_states, "d_cell_states"}, Form::rows),
+                       d_x,
+                       d_h0,
+                       d_c0,
+                       flat.by_role(d_weights)},
+             backward<float>, backward<float, bf16>, backward<double>);
+    return made;
+}
+
+// What a layer over a batch of whole sequences is given: plain tensors of a dtype the kernels have.
+struct PlainLayer {
+    Array x, h0, c0;
+    std::vector<nb::object> parameters;  // those of the layer, found by name
+    std::vector<Array> weights;          // views of them
+
+    // False where a tensor is not plain or not where it should be, and where there is nothing to compute.
+    bool see(const nb::dict& all, const nb::list& names, nb::handle x_, nb::handle h0_, nb::handle c0_,
+             nb::handle type, nb::handle other_type) {
+        PlainArrays plain(type, other_type);
+        if (!plain.see(x_, "x", x) || !plain.see(h0_, "h0", h0) || !plain.see(c0_, "c0", c0)) return false;
+        if (x.dimensions() != 3 || !x.count() || !is_native(x.dtype())) return false;
+        weights.reserve(names.size() * roles), parameters.reserve(names.size() * roles);
+        for (nb::handle of_direction : names)
+            for (nb::handle name : nb::borrow<nb::list>(of_direction)) {
+                PyObject* found = PyDict_GetItemWithError(all.ptr(), name.ptr());
+                if (!found || found == Py_None || !plain.see(found, "weights", weights.emplace_back()))
+                    return false;
+                parameters.push_back(nb::borrow(found));
+            }
+        return true;
+    }
+    static bool is_native(nb::dlpack::dtype dtype) {
+        static const bool has_bf16 = !bf16_instruction_set_names().empty();
+        return dtype == nb::dtype<float>() || dtype == nb::dtype<double>() ||
+               (has_bf16 && dtype == nb::dtype<bf16>());
+    }
+};
+
+// The weights of such a layer as one flat tuple; None where it is none, and the caller goes the long way.
+nb::object plain_weights(const nb::dict& parameters, const nb::list& names, nb::handle x, nb::handle h0,
+                         nb::handle c0, nb::handle type, nb::handle other_type) {
+    PlainLayer layer;
+    if (!layer.see(parameters, names, x, h0, c0, type, other_type)) return nb::none();
+    const nb::object weights = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(layer.parameters.size())));
+    for (std::size_t i = 0; i < layer.parameters.size(); ++i)
+        PyTuple_SET_ITEM(weights.ptr(), static_cast<Py_ssize_t>(i), layer.parameters[i].release().ptr());
+    return weights;
+}
+
+// Such a layer without anything kept: (y, h_n, c_n or None), new tensors. None where it is none.
 nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::list& names, nb::handle x,
                  nb::handle h0, nb::handle c0, bool batch_first, int threads, nb::handle type,
                  nb::handle other_type) {
-    PlainArrays plain(type, other_type);
-    Array seen_x, seen_h0, seen_c0;
-    if (!plain.see(x, "x", seen_x) || !plain.see(h0, "h0", seen_h0) || !plain.see(c0, "c0", seen_c0))
-        return nb::none();
-    const int directions = static_cast<int>(names.size());
-    std::vector<Array> weights;
-    weights.reserve(directions * roles);
-    for (nb::handle of_direction : names)
-        for (nb::handle name : nb::borrow<nb::list>(of_direction)) {
-            PyObject* found = PyDict_GetItemWithError(parameters.ptr(), name.ptr());
-            if (!found || found == Py_None || !plain.see(found, "weights", weights.emplace_back()))
-                return nb::none();
-        }
-    static const bool has_bf16 = !bf16_instruction_set_names().empty();
-    const nb::dlpack::dtype dtype = seen_x.dtype();
-    if (dtype != nb::dtype<float>() && dtype != nb::dtype<double>() &&
-        !(has_bf16 && dtype == nb::dtype<bf16>()))
-        return nb::none();
-    const auto is_contiguous = [](const Array& array) { return array.is_contiguous(); };
-    if (seen_x.dimensions() != 3 || !seen_x.count() || !is_contiguous(seen_x) ||
-        (seen_h0 && !is_contiguous(seen_h0)) || (seen_c0 && !is_contiguous(seen_c0)) ||
-        !std::all_of(weights.begin(), weights.end(), is_contiguous))
-        return nb::none();
-    const FlatWeights flat(weights, checked_directions(directions));
-    Call call = all_directions(cell, flat, weights, batch_first, threads);
-    const index batch = seen_x.size(batch_first ? 0 : 1);
-    const index gates = weights[0].size(0), output = weights[1].size(1);
-    const bool has_cell_state = kernels().f32[call.cell].has_cell_state;
-    call.x = seen_x, call.h0 = seen_h0, call.c0 = seen_c0;
-    const nb::object y = empty_like<3>(x, seen_x, {seen_x.size(0), seen_x.size(1), directions * output});
-    const nb::object h_n = empty_like<3>(x, seen_x, {directions, batch, output});
-    const nb::object c_n =
-        has_cell_state ? empty_like<3>(x, seen_x, {directions, batch, gates / kernels().f32[call.cell].gates})
-                       : nb::none();
-    by_dtype(std::move(call), results(y, h_n, c_n, nb::none(), nb::none()), forward<float>,
-             forward<float, bf16>, forward<double>);
-    return nb::make_tuple(y, h_n, c_n);
+    PlainLayer layer;
+    if (!layer.see(parameters, names, x, h0, c0, type, other_type)) return nb::none();
+    for (Array& weight : layer.weights) weight = readable(weight);
+    const FlatWeights flat(layer.weights, checked_directions(static_cast<int>(names.size())));
+    Call call = all_directions(cell, flat, layer.weights, batch_first, threads);
+    call.x = readable(layer.x, Form::rows), call.h0 = readable(layer.h0), call.c0 = readable(layer.c0);
+    const NewResults out(call, x, false, false);
+    run_forward(std::move(call), out);
+    return nb::make_tuple(out.y, out.h_n, out.c_n);
 }
 
 // ---- for the proofs and the benchmarks -----------------------------------------------------------------
@@ -358,9 +438,12 @@ NB_MODULE(_native, m) {
     m.def(
         "empty",
         [](const Shape& shape, const std::string& dtype) {
-            if (dtype == "float32") return empty_tensor<float>(shape);
-            if (dtype == "float64") return empty_tensor<double>(shape);
-            if (dtype == "bfloat16") return empty_tensor<bf16>(shape);
+            const auto made = [&](nb::dlpack::dtype known) {
+                return tensor_of_block(known, shape.data(), shape.size());
+            };
+            if (dtype == "float32") return made(nb::dtype<float>());
+            if (dtype == "float64") return made(nb::dtype<double>());
+            if (dtype == "bfloat16") return made(nb::dtype<bf16>());
             throw std::invalid_argument("dtype: expected float32, float64 or bfloat16, got " + dtype);
         },
         "shape"_a, "dtype"_a, "An uninitialised tensor of torch, its memory kept for the next when it ends.");
@@ -370,13 +453,11 @@ NB_MODULE(_native, m) {
           "Whether these are plain torch tensors of one dtype; False also where that takes a closer look.");
     m.def(
         "reserve_size",
-        [](const std::string& cell, index rows, index hidden, index output, bool is_float64) {
-            const int c = cell_named(cell);
-            return is_float64 ? kernel_of<double>(c).reserve_size(rows, hidden, output)
-                              : kernel_of<float>(c).reserve_size(rows, hidden, output);
+        [](const std::string& cell, index hidden, index output, bool is_float64) {
+            return reserved(cell_named(cell), hidden, output, is_float64);
         },
-        "cell"_a, "rows"_a, "hidden"_a, "output"_a, "is_float64"_a,
-        "Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs.");
+        "cell"_a, "hidden"_a, "output"_a, "is_float64"_a,
+        "Values of x's dtype that forward keeps for backward, for each (step, row) pair.");
 
     m.def(
         "forward",
@@ -409,47 +490,26 @@ NB_MODULE(_native, m) {
         "reverse"_a, "threads"_a,
         "Gradients of one layer, one direction, into d_x, d_h0, d_c0 and d_weights.");
 
+    m.def("layer_forward", &layer_forward, "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(),
+          "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
+          "cell_states"_a, "keep"_a,
+          "One layer in all its directions: y, h_n, c_n, cell_states and reserve, new tensors. With a "
+          "bfloat16 x all is bfloat16 but the reserve, which is float32; with a float32 x the matrices alone "
+          "may be.");
+    m.def("layer_backward", &layer_backward, "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(),
+          "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
+          "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(), "d_c_n"_a.none(), "d_cell_states"_a.none(),
+          "needs"_a,
+          "Gradients of one layer in all its directions: of x, h0, c0 and the weights that it needs.");
     m.def(
-        "layer_forward",
-        [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
-           nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
-           nb::handle y, nb::handle h_n, nb::handle c_n, nb::handle cell_states, nb::handle reserve) {
-            const std::vector<Array> arrays = all_arrays(weights, "weights");
-            const FlatWeights flat(arrays, checked_directions(directions));
-            by_dtype(
-                all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads),
-                results(y, h_n, c_n, cell_states, reserve), forward<float>, forward<float, bf16>,
-                forward<double>);
-        },
-        "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
-        "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "y"_a, "h_n"_a, "c_n"_a.none(),
-        "cell_states"_a.none(), "reserve"_a.none(),
-        "One layer in all its directions, into y, h_n, c_n, cell_states and reserve. With a bfloat16 x all "
-        "is "
-        "bfloat16 but the reserve, which is float32; with a float32 x the matrices alone may be.");
-
-    m.def(
-        "layer_backward",
-        [](const std::string& cell, int directions, const nb::tuple& weights, nb::handle x, nb::handle h0,
-           nb::handle c0, nb::handle lengths, nb::handle batch_sizes, bool batch_first, int threads,
-           nb::handle reserve, nb::handle d_y, nb::handle d_h_n, nb::handle d_c_n, nb::handle d_cell_states,
-           nb::handle d_x, nb::handle d_h0, nb::handle d_c0, const nb::tuple& d_weights) {
-            const std::vector<Array> arrays = all_arrays(weights, "weights");
-            const FlatWeights flat(arrays, checked_directions(directions));
-            by_dtype(
-                all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads),
-                gradients(reserve, d_y, d_h_n, d_c_n, d_cell_states, d_x, d_h0, d_c0,
-                          flat.by_role(all_arrays(d_weights, "d_weights", Access::write))),
-                backward<float>, backward<float, bf16>, backward<double>);
-        },
-        "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none(),
-        "batch_sizes"_a.none(), "batch_first"_a, "threads"_a, "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(),
-        "d_c_n"_a.none(), "d_cell_states"_a.none(), "d_x"_a.none(), "d_h0"_a.none(), "d_c0"_a.none(),
-        "d_weights"_a, "Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights.");
-
+        "poison", [](bool on) { poisons = on; }, "on"_a,
+        "Whether every new tensor is NaN before a kernel runs: for the tests.");
     m.def("infer", &infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
           "batch_first"_a, "threads"_a, "type"_a, "other_type"_a,
           "One layer over whole sequences, with nothing kept: y, h_n and c_n; None for what is not plain.");
+    m.def("plain_weights", &plain_weights, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
+          "type"_a, "other_type"_a,
+          "The weights of a layer over whole sequences, if all is plain; None if not.");
     m.def("activation", &activation, "name"_a, "x"_a, "y"_a,
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,

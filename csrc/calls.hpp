@@ -120,6 +120,26 @@ struct Call {
     bool stacked;      // states are (directions, B, n), otherwise (B, n)
     int threads;
 
+    index directions() const { return static_cast<index>(weights.size()); }
+    // What the shapes say, which have been checked: see check_dimensions.
+    index hidden() const { return weights[0][weight_ih].size(0) / kernels().f32[cell].gates; }
+    index output() const { return weights[0][weight_hh].size(1); }
+    index batch() const {
+        if (!batch_sizes) return x.size(batch_first ? 0 : 1);
+        const index* values = OwnedLayout::integers(batch_sizes);
+        return batch_sizes.size(0) ? std::max<index>(values[0], 0) : 0;
+    }
+    void check_dimensions() const {
+        const int dimensions = batch_sizes ? 2 : 3;
+        if (x.dimensions() != dimensions)
+            throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
+                                        std::to_string(x.dimensions()));
+        for (const WeightArrays& w : weights)
+            if (!w[weight_ih] || !w[weight_hh] || w[weight_ih].dimensions() != 2 ||
+                w[weight_hh].dimensions() != 2)
+                throw std::invalid_argument("weights: expected matrices weight_ih and weight_hh");
+    }
+
     void lower(Lowered& lowered) {
         for (Array* array : {&x, &h0, &c0}) lowered.read(*array);
         const bool as_they_are = multiplies_bf16(cell);
@@ -154,14 +174,10 @@ template <class T, class P = T> class Layer {
   public:
     explicit Layer(const Call& call) : kernel(kernel_of<T, P>(call.cell)), call_(call) {
         check_cell();
+        call.check_dimensions();
         arrange();
-        const WeightArrays& w = call.weights[0];
-        if (!w[weight_ih] || !w[weight_hh] || w[weight_ih].dimensions() != 2 ||
-            w[weight_hh].dimensions() != 2)
-            throw std::invalid_argument("weights: expected matrices weight_ih and weight_hh");
-        input_ = w[weight_ih].size(1), hidden_ = w[weight_ih].size(0) / kernel.gates;
-        output_ = w[weight_hh].size(1);
-        if (!w[weight_hr] && output_ != hidden_)
+        input_ = call.weights[0][weight_ih].size(1), hidden_ = call.hidden(), output_ = call.output();
+        if (!call.weights[0][weight_hr] && output_ != hidden_)
             throw std::invalid_argument("weight_hh: expected " + std::to_string(hidden_) + " columns, got " +
                                         std::to_string(output_));
     }
@@ -267,10 +283,6 @@ template <class T, class P = T> class Layer {
 
     void arrange() {
         const Array &x = call_.x, &batch_sizes = call_.batch_sizes;
-        const int dimensions = batch_sizes ? 2 : 3;
-        if (x.dimensions() != dimensions)
-            throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
-                                        std::to_string(x.dimensions()));
         if (batch_sizes) owned_.packed(x.size(0), batch_sizes);
         else
             owned_.padded(x.size(call_.batch_first ? 1 : 0), x.size(call_.batch_first ? 0 : 1),

@@ -44,8 +44,8 @@ def free_kept_blocks() -> None:
 def all_plain(tensors: tuple[Array | None, ...], type: type, other_type: type) -> bool:
     """Whether these are plain torch tensors of one dtype; False also where that takes a closer look."""
 
-def reserve_size(cell: str, rows: int, hidden: int, output: int, is_float64: bool) -> int:
-    """Values of x's dtype that forward keeps for backward, for `rows` (step, row) pairs."""
+def reserve_size(cell: str, hidden: int, output: int, is_float64: bool) -> int:
+    """Values of x's dtype that forward keeps for backward, for each (step, row) pair."""
 
 def infer(
     cell: str,
@@ -63,6 +63,17 @@ def infer(
 
     names: of the weights of each direction, as `layer_forward` takes them, in `parameters`.
     """
+
+def plain_weights(
+    parameters: dict[str, Array | None],
+    names: list[list[str]],
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    type: type,
+    other_type: type,
+) -> tuple[Array, ...] | None:
+    """The weights of `infer` as one flat tuple, if it would compute them; None for what is not plain."""
 
 def forward(
     *,
@@ -117,16 +128,13 @@ def layer_forward(
     batch_sizes: Array | None,
     batch_first: bool,
     threads: int,
-    y: Array,
-    h_n: Array,
-    c_n: Array | None,
-    cell_states: Array | None,
-    reserve: Array | None,
-) -> None:
-    """One layer in all its directions, into y, h_n, c_n, cell_states and reserve.
+    cell_states: bool,
+    keep: bool,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]:
+    """One layer in all its directions: y, h_n, c_n, cell_states and reserve, new tensors of torch.
 
     With a bfloat16 x all is bfloat16 but the reserve, which is float32; with a float32 x the matrices alone
-    may be.
+    may be. Tensors that do not lie as the kernels read them are copied.
     """
 
 def layer_backward(
@@ -145,12 +153,12 @@ def layer_backward(
     d_h_n: Array | None,
     d_c_n: Array | None,
     d_cell_states: Array | None,
-    d_x: Array | None,
-    d_h0: Array | None,
-    d_c0: Array | None,
-    d_weights: tuple[Array | None, ...],
-) -> None:
-    """Gradients of one layer in all its directions, into d_x, d_h0, d_c0 and d_weights."""
+    needs: Sequence[bool],
+) -> list[Array | None]:
+    """Gradients of one layer in all its directions: of x, h0, c0 and each weight, those that it `needs`."""
+
+def poison(on: bool) -> None:
+    """Whether every new tensor is NaN before a kernel runs: for the tests."""
 
 def activation(name: str, x: Array, y: Array) -> None:
     """`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,)."""

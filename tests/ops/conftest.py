@@ -1,18 +1,17 @@
 """Every output of an operator is NaN before the kernel runs, in every test of the operators."""
 
-import pytest
-import torch
+from collections.abc import Iterator
 
-import penstock.ops.memory
+import pytest
+
 from penstock import _native
 
 
 @pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    def poisoned_empty(shape, like):
-        return torch.full(tuple(shape), torch.nan, dtype=like.dtype, device=like.device)
-
-    monkeypatch.setattr(penstock.ops.memory, "empty", poisoned_empty)
+def poisoned() -> Iterator[None]:
+    _native.poison(True)
+    yield
+    _native.poison(False)
 
 
 @pytest.fixture(params=_native.instruction_sets())

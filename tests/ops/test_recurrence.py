@@ -31,13 +31,13 @@ def arguments(variant: Variant, *, directions: int = 2, lengths=None, batch_firs
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_opcheck(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # poisoned outputs never compare equal
+def test_opcheck(variant: Variant) -> None:
+    _native.poison(False)  # poisoned outputs never compare equal
     opcheck(torch.ops.penstock.layer.default, arguments(variant))
 
 
-def test_opcheck_ragged_batch_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_opcheck_ragged_batch_first() -> None:
+    _native.poison(False)
     lengths = torch.tensor([4, 0, 2])
     args = arguments(Variant("lstm", peephole=True), lengths=lengths, batch_first=True)
     # The reserve holds rows for the steps that run only; the rest of it is never written.
@@ -118,7 +118,7 @@ def test_a_subclass_gives_what_its_tensor_gives() -> None:
         ({"h0": torch.zeros(1, 3, 17).double()}, TypeError, "h0: expected the dtype of x"),
         ({"x": torch.zeros(4, 3, 6)}, ValueError, r"x: expected shape \(4, 3, 5\), got \(4, 3, 6\)"),
         ({"x": torch.zeros(4, 3, 5).half()}, TypeError, "x: expected dtype float32, float64 or bfloat16"),
-        ({"cell": "elman"}, KeyError, "elman"),
+        ({"cell": "elman"}, ValueError, "cell: unknown name elman"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(change: dict, error: type[Exception], message: str) -> None:
@@ -171,20 +171,30 @@ class Older:
 
 
 def native_call(**change) -> dict[str, Any]:
-    """Arguments of `_native.layer_forward`: a GRU with T 4, B 2, D 3, H 5."""
+    """Arguments of `_native.forward`: a GRU with T 4, B 2, D 3, H 5."""
+    weights = [zeros(15, 3), zeros(15, 5), None, None, None, None]
+    return {
+        "cell": "gru", "weights": weights, "x": zeros(4, 2, 3), "h0": None, "c0": None, "lengths": None,
+        "batch_sizes": None, "reverse": False, "threads": 1, "y": zeros(4, 2, 5), "h_n": zeros(2, 5),
+        "c_n": None, "cell_states": None, "reserve": None,
+    } | change  # fmt: skip
+
+
+def layer_call(**change) -> dict[str, Any]:
+    """Arguments of `_native.layer_forward`: the same."""
     return {
         "cell": "gru", "directions": 1, "weights": (zeros(15, 3), zeros(15, 5)), "x": zeros(4, 2, 3),
         "h0": None, "c0": None, "lengths": None, "batch_sizes": None, "batch_first": False, "threads": 1,
-        "y": zeros(4, 2, 5), "h_n": zeros(1, 2, 5), "c_n": None, "cell_states": None, "reserve": None,
+        "cell_states": False, "keep": False,
     } | change  # fmt: skip
 
 
 def test_arrays_of_libraries_without_the_fast_exchange() -> None:
-    x, weights = torch.randn(4, 2, 3), [torch.randn(15, 3), torch.randn(15, 5)]
+    x, weights, nothing = torch.randn(4, 2, 3), [torch.randn(15, 3), torch.randn(15, 5)], [None] * 4
     y, expected = torch.zeros(4, 2, 5), torch.zeros(4, 2, 5)
-    _native.layer_forward(**native_call(x=x, weights=tuple(weights), y=expected))
-    older = tuple(Older(w.requires_grad_()) for w in weights)
-    _native.layer_forward(**native_call(x=Older(x), weights=older, y=Older(y)))
+    _native.forward(**native_call(x=x, weights=[*weights, *nothing], y=expected))
+    older = [Older(w.requires_grad_()) for w in weights]
+    _native.forward(**native_call(x=Older(x), weights=[*older, *nothing], y=Older(y)))
     assert torch.equal(y, expected)
     assert y.any()
 
@@ -198,37 +208,71 @@ def read_only(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"directions": 3}, ValueError, "directions: expected 1 or 2, got 3"),
-        ({"directions": 2}, ValueError, "weights: expected 2 to 6 for each direction, got 2"),
-        ({"weights": (zeros(15, 3), zeros(10, 5))}, ValueError, r"weight_hh: expected shape \(15, 5\)"),
-        ({"weights": (zeros(15, 3), zeros(5, 15).T)}, ValueError, "weight_hh: expected a contiguous"),
-        ({"weights": (zeros(15, 3), zeros(15, 4))}, ValueError, "weight_hh: expected 5 columns, got 4"),
-        ({"weights": (zeros(15, 3), None)}, ValueError, "expected matrices weight_ih and weight_hh"),
-        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(15))}, ValueError, "gru_peephole"),
-        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(5, 5))}, ValueError, "weight_hr"),
-        ({"x": None}, TypeError, "incompatible function arguments"),
-        ({"x": "text"}, TypeError, "x: expected an array on the CPU"),
-        ({"x": zeros(4, 2, 3, device="meta")}, (RuntimeError, TypeError, BufferError), "meta|CPU|storage"),
-        ({"x": zeros(4, 2)}, ValueError, "x: expected 3 dimensions, got 2"),
+        (
+            {"weights": [zeros(15, 3), zeros(5, 15).T, *[None] * 4]},
+            ValueError,
+            "weight_hh: expected a contig",
+        ),
+        ({"weights": [zeros(15, 3), *[None] * 5]}, ValueError, "expected matrices weight_ih and weight_hh"),
+        ({"weights": [zeros(15, 3), zeros(15, 5)]}, ValueError, "weights: expected 6 entries, got 2"),
         ({"x": zeros(4, 3, 2).transpose(1, 2)}, ValueError, "x: expected the last dimension to be contig"),
         ({"y": zeros(4, 2, 4)}, ValueError, r"y: expected shape \(4, 2, 5\), got \(4, 2, 4\)"),
         ({"y": zeros(4, 2, 5).double()}, TypeError, "y: expected the dtype of x"),
         ({"y": None}, TypeError, "incompatible function arguments"),
         ({"y": read_only(4, 2, 5)}, TypeError, "y: expected a writable array"),
-        ({"h_n": zeros(2, 5)}, ValueError, r"h_n: expected shape \(1, 2, 5\), got \(2, 5\)"),
-        ({"c0": zeros(1, 2, 5)}, ValueError, "c0: expected None, the cell gru has no cell state"),
+        ({"h_n": zeros(1, 2, 5)}, ValueError, r"h_n: expected shape \(2, 5\), got \(1, 2, 5\)"),
         ({"cell_states": zeros(4, 2, 5)}, ValueError, "cell_states: expected None"),
         ({"reserve": zeros(3)}, ValueError, "reserve: expected .* values a direction, got 3"),
+    ],
+    ids=str,
+)
+def test_the_kernels_refuse_what_would_be_read_out_of_bounds(change: dict, error: Any, message: str) -> None:
+    _native.forward(**native_call())
+    with pytest.raises(error, match=message):
+        _native.forward(**native_call(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"directions": 3}, ValueError, "directions: expected 1 or 2, got 3"),
+        ({"directions": 2}, ValueError, "weights: expected 2 to 6 for each direction, got 2"),
+        ({"weights": (zeros(15, 3), zeros(10, 5))}, ValueError, r"weight_hh: expected shape \(15, 5\)"),
+        ({"weights": (zeros(15, 3), zeros(15, 4))}, ValueError, "weight_hh: expected 5 columns, got 4"),
+        ({"weights": (zeros(15, 3), None)}, ValueError, "expected matrices weight_ih and weight_hh"),
+        ({"weights": (zeros(15, 3), zeros(15))}, ValueError, "expected matrices weight_ih and weight_hh"),
+        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(15))}, ValueError, "gru_peephole"),
+        ({"weights": (zeros(15, 3), zeros(15, 5), zeros(5, 5))}, ValueError, "weight_hr"),
+        ({"x": None}, TypeError, "incompatible function arguments"),
+        ({"x": "text"}, TypeError, "x: expected an array on the CPU"),
+        ({"x": zeros(4, 2, 3, device="meta")}, (RuntimeError, TypeError, BufferError), "meta|CPU|storage"),
+        ({"x": zeros(4, 2, 3).int()}, TypeError, "x: expected dtype float32, float64 or bfloat16"),
+        ({"x": zeros(4, 2)}, ValueError, "x: expected 3 dimensions, got 2"),
+        ({"x": zeros(4, 2, 4)}, ValueError, r"x: expected shape \(4, 2, 3\), got \(4, 2, 4\)"),
+        ({"c0": zeros(1, 2, 5)}, ValueError, "c0: expected None, the cell gru has no cell state"),
         ({"lengths": torch.tensor([4, 2], dtype=torch.int32)}, TypeError, "a contiguous int64 vector"),
         ({"lengths": torch.tensor([[4, 2]])}, TypeError, "a contiguous int64 vector"),
+        ({"x": zeros(8, 3), "batch_sizes": torch.tensor([-1])}, ValueError, "positive values"),
         ({"cell": "elman"}, ValueError, "cell: unknown name elman"),
     ],
     ids=str,
 )  # fmt: skip
-def test_the_kernels_refuse_what_would_be_read_out_of_bounds(change: dict, error: Any, message: str) -> None:
-    _native.layer_forward(**native_call())
+def test_a_layer_refuses_what_would_be_read_out_of_bounds(change: dict, error: Any, message: str) -> None:
+    _native.layer_forward(**layer_call())
     with pytest.raises(error, match=message):
-        _native.layer_forward(**native_call(**change))
+        _native.layer_forward(**layer_call(**change))
+
+
+def test_the_backward_pass_asks_of_every_input_whether_it_needs_a_gradient() -> None:
+    given = layer_call(keep=True)
+    *_, reserve = _native.layer_forward(**given)
+    common = {k: v for k, v in given.items() if k not in ("cell_states", "keep")}
+    d_outputs: dict[str, Any] = {"d_y": zeros(4, 2, 5), "d_h_n": None, "d_c_n": None, "d_cell_states": None}
+    with pytest.raises(ValueError, match="needs: expected 5 entries, got 3"):
+        _native.layer_backward(**common, reserve=reserve, **d_outputs, needs=[True] * 3)
+    needs = [False, True, True, False, True]
+    gradients = _native.layer_backward(**common, reserve=reserve, **d_outputs, needs=needs)
+    assert [g if g is None else tuple(g.shape) for g in gradients] == [None, None, None, None, (15, 5)]
 
 
 def test_a_peephole_is_for_the_peephole_cell_alone() -> None:
@@ -295,8 +339,8 @@ def test_weights_are_told_apart_by_shape() -> None:
         assert isinstance(named, Weights)
 
 
-class TestInfer:
-    """A call without gradients that finds its weights itself, against the one that is handed everything."""
+class TestWhole:
+    """A call that finds its weights itself, against the one that is handed everything."""
 
     NAMES: ClassVar = [["weight_ih", "weight_hh", "bias_ih", "bias_hh"]]
 
@@ -327,47 +371,65 @@ class TestInfer:
         for state in ((h0, c0), (None, None)):
             expected = ops.layer(x, *state, weights, cell="lstm", batch_first=batch_first)
             _native.empty([steps, rows, 10 * directions], "float32").fill_(torch.nan)
-            with torch.no_grad():
-                got = ops.infer("lstm", parameters, names, x, *state, batch_first)
-            assert got is not None
-            for a, b in zip(got, expected[:3], strict=True):
-                assert a is not None
-                assert torch.equal(a, b)
+            for grad in (False, True):
+                with torch.set_grad_enabled(grad):
+                    got = ops.whole("lstm", parameters, names, x, *state, batch_first)
+                assert got is not None
+                for a, b in zip(got, expected[:3], strict=True):
+                    assert a is not None
+                    assert a.requires_grad == grad
+                    assert torch.equal(a, b)
 
     def test_cells_without_a_cell_state_have_none(self) -> None:
         parameters = {"ih": torch.randn(10, 5), "hh": torch.randn(10, 10)}
         with torch.no_grad():
-            found = ops.infer("rnn_tanh", parameters, [["ih", "hh"]], torch.randn(3, 2, 5), None, None, False)
+            found = ops.whole("rnn_tanh", parameters, [["ih", "hh"]], torch.randn(3, 2, 5), None, None, False)
         assert found is not None
         y, h_n, c_n = found
         assert torch.equal(y[-1], h_n[0])
         assert c_n is None
 
-    def test_leaves_everything_else_to_others(self) -> None:
+    @pytest.mark.parametrize("grad", [False, True])
+    def test_tensors_in_any_memory(self, grad: bool) -> None:
+        parameters, names, _, x, h0, c0 = self.problem()
+        with torch.set_grad_enabled(grad):
+            expected = ops.whole("lstm", parameters, names, x, h0, c0, False)
+            parameters = {
+                name: Parameter(p.mT.contiguous().mT if p.dim() == 2 else p) for name, p in parameters.items()
+            }
+            rows = h0.new_zeros(*h0.shape[:2], 20)
+            rows[..., ::2] = h0
+            got = ops.whole("lstm", parameters, names, x.mT.contiguous().mT, rows[..., ::2], c0, False)
+        assert expected is not None
+        assert got is not None
+        assert all(
+            torch.equal(a, b) for a, b in zip(got, expected, strict=True) if a is not None and b is not None
+        )
+
+    @pytest.mark.parametrize("grad", [False, True])
+    def test_leaves_everything_else_to_others(self, grad: bool) -> None:
         parameters, names, _, x, h0, c0 = self.problem()
 
-        def infer(x=x, h0=h0, **changed):
-            return ops.infer("lstm", parameters | changed, names, x, h0, c0, False)
+        def whole(x=x, h0=h0, **changed):
+            return ops.whole("lstm", parameters | changed, names, x, h0, c0, False)
 
-        assert infer() is None  # with gradients
-        with torch.no_grad():
-            assert infer() is not None
-            assert infer(x=x.mT.contiguous().mT) is None
-            assert infer(x=x[0]) is None
-            assert infer(x=x[:0]) is None
-            assert infer(h0=h0.double()) is None
-            assert infer(x=x.half()) is None
-            assert infer(x=torch._neg_view(x)) is None
-            assert infer(x=x.to("meta")) is None
-            assert infer(bias_ih=None) is None
-            assert infer(bias_hh=parameters["bias_hh"].as_subclass(Mine)) is None
+        with torch.set_grad_enabled(grad):
+            assert whole() is not None
+            assert whole(x=x[0]) is None
+            assert whole(x=x[:0]) is None
+            assert whole(h0=h0.double()) is None
+            assert whole(x=x.half()) is None
+            assert whole(x=torch._neg_view(x)) is None
+            assert whole(x=x.to("meta")) is None
+            assert whole(bias_ih=None) is None
+            assert whole(bias_hh=parameters["bias_hh"].as_subclass(Mine)) is None
             del parameters["weight_hh"]
-            assert infer() is None
+            assert whole() is None
 
     def test_a_wrong_shape_is_a_mistake(self) -> None:
         parameters, names, _, x, h0, c0 = self.problem()
         with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
-            ops.infer("lstm", parameters, names, x, h0[..., :4].contiguous(), c0, False)
+            ops.whole("lstm", parameters, names, x, h0[..., :4].contiguous(), c0, False)
 
 
 class Mine(torch.Tensor):

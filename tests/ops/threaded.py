@@ -89,7 +89,7 @@ def results(case: Case, given: Arrays, threads: int) -> Arrays:
         "h0": given["h0"], "c0": given.get("c0"), "lengths": given.get("lengths"), "batch_sizes": None,
         "reverse": case.reverse, "threads": threads,
     }  # fmt: skip
-    reserve = np.empty(T * B * _native.reserve_size(case.cell, 1, H, R, False), np.float32)
+    reserve = np.empty(T * B * _native.reserve_size(case.cell, H, R, False), np.float32)
     out = {"y": unwritten(T, B, R), "h_n": unwritten(B, R)}
     if has_c:
         out |= {"c_n": unwritten(B, H), "cell_states": unwritten(T, B, H)}

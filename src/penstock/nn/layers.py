@@ -116,18 +116,10 @@ class _Recurrent(nn.RNNBase):
             return None
         h0, c0 = self._state(hx, 3)
         try:
-            found = ops.infer(
-                self._cell(), self._parameters, self._all_weights, x, h0, c0, self.batch_first
-            ) or self._run_plain(x, h0, c0)
+            found = ops.whole(self._cell(), self._parameters, self._all_weights, x, h0, c0, self.batch_first)
         except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
             return None
         return None if found is None else (found[0], self._final(found[1], found[2]))
-
-    def _run_plain(self, x: Tensor, h0: Tensor | None, c0: Tensor | None) -> Any:
-        (weights,) = self._weights()
-        if not x.numel() or ops.route((x, h0, c0, *weights)) is not ops.Route.DIRECT:
-            return None
-        return ops.whole(x, h0, c0, weights, self._layer(self.batch_first))
 
     def _forward_unbatched(self, input: Tensor, hx, lengths: Lengths | None, return_cell_states: bool):
         state = tuple(None if s is None else s.unsqueeze(1) for s in self._state(hx, dim=2))

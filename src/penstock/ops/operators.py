@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from penstock.ops import kernel, memory, reference
+from penstock import _native
+from penstock.cells import CELLS
+from penstock.ops import kernel, reference
 from penstock.ops.kernel import Options
 
 
 def _or_empty(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor]:
-    return [memory.empty((0,), like) if t is None else t for t in tensors]
+    return [like.new_empty(0) if t is None else t for t in tensors]
 
 
 # ---- forward -----------------------------------------------------------------------------------------------
@@ -42,9 +44,20 @@ def layer(
 
 @layer.register_fake
 def _(x, h0, c0, weights, lengths, batch_sizes, cell, directions, batch_first, cell_states, keep):
+    """Tensors of the shapes that the kernels give (csrc/bindings.cpp)."""
     options = Options(cell, directions, batch_first)
-    outputs = kernel.allocate(x, h0, weights, batch_sizes, options, cell_states, keep)
-    return tuple(_or_empty(outputs, x))
+    hidden, output, batch = kernel.sizes(x, h0, weights, batch_sizes, options)
+    *places, _ = x.shape
+    y, h_n = x.new_empty(*places, directions * output), x.new_empty(directions, batch, output)
+    c_n = c_steps = reserve = None
+    if "c" in CELLS[cell].state:
+        c_n = x.new_empty(directions, batch, hidden)
+        c_steps = x.new_empty(*places, directions * hidden) if cell_states else None
+    if keep:
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+        size = _native.reserve_size(cell, hidden, output, x.dtype == torch.float64)
+        reserve = x.new_empty(directions, *places, size, dtype=dtype)
+    return tuple(_or_empty([y, h_n, c_n, c_steps, reserve], x))
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -119,7 +132,10 @@ def _(
     d_y, d_h_n, d_c_n, d_cell_states, x, h0, c0, weights, reserve, lengths, batch_sizes, cell, directions,
     batch_first, needs,
 ):  # fmt: skip
-    return _or_empty(kernel.allocate_gradients([x, h0, c0, *weights], needs, x), x)
+    tensors = [x, h0, c0, *weights]
+    return [
+        x.new_empty(t.shape if t is not None and n else (0,)) for t, n in zip(tensors, needs, strict=True)
+    ]
 
 
 def _keep_for_second(ctx, inputs, output) -> None:

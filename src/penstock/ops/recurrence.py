@@ -67,17 +67,6 @@ def layer(
 
 
 def whole(
-    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: tuple[Tensor, ...], options: Options
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y, h_n and c_n."""
-    if torch.is_grad_enabled() and _need_gradients(x, h0, c0, *weights):
-        y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
-        return y, h_n, c_n
-    y, h_n, c_n, *_ = kernel.forward(x, h0, c0, weights, None, None, options, False, False)
-    return y, h_n, c_n
-
-
-def infer(
     cell: str,
     parameters: dict[str, Any],
     names: list[list[str]],
@@ -86,15 +75,26 @@ def infer(
     c0: Tensor | None,
     batch_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """`whole` where no gradients are wanted, in fewer steps still: the kernels find the weights themselves.
+    """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y, h_n and c_n.
 
-    names: of the weights of each direction among the parameters. None where this is not that case.
+    names: of the weights of each direction among the parameters: the kernels find them themselves. None
+    where this is not that case.
     """
-    if torch.is_grad_enabled() or is_in_a_mode():
+    if is_in_a_mode():
         return None
-    return _native.infer(
-        cell, parameters, names, x, h0, c0, batch_first, torch.get_num_threads(), Tensor, Parameter
-    )
+    if not torch.is_grad_enabled():
+        return _native.infer(
+            cell, parameters, names, x, h0, c0, batch_first, torch.get_num_threads(), Tensor, Parameter
+        )
+    weights = _native.plain_weights(parameters, names, x, h0, c0, Tensor, Parameter)
+    if weights is None:
+        return None
+    options = Options(cell, len(names), batch_first)
+    if _need_gradients(x, h0, c0, *weights):
+        y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
+    else:
+        y, h_n, c_n, *_ = kernel.forward(x, h0, c0, weights, None, None, options, False, False)
+    return y, h_n, c_n
 
 
 def _need_gradients(*tensors: Tensor | None) -> bool:
