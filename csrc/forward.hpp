@@ -18,7 +18,7 @@ template <class C, class T, class M> struct ForwardPlan {
     S sizes;
     Infinity infinity;
     bool direct;    // few rows: products with the weights as they are
-    bool together;  // both products of a step at once: they reach the same slots, and their weights are near
+    bool together;  // both products of a step at once: of a single step, or where their weights are near
     bool h_in_y;    // nothing is kept and a row of y is as wide as a state: h lives there
     GateWeights<C, T, M> input, recurrent;
     GateWeights<C, T, M> candidate;   // for reset_before
@@ -31,22 +31,26 @@ template <class C, class T, class M> struct ForwardPlan {
     T **c_rows, **new_h_rows, **new_c_rows, **out_rows;
     bf16 *rounded_x, *rounded_h;  // rows of A where products are rounded, for each thread
     index scratch;                // rows a thread's tables have
+    index turn;                   // of the calls of this thread that keep nothing
 
     ForwardPlan(Arena& arena, const ForwardArguments<T, Matrix>& p_)
         : p(p_),
           sizes{p_.input, p_.hidden, p_.output},
           direct(p_.layout.rows <= direct_rows),
-          together(by_tiles && !direct && one_span<C> &&
-                   sizes.gates * (kept_depth<M>(sizes.input) + kept_depth<M>(sizes.output)) *
-                           index(sizeof(bf16)) <=
-                       near_weights),
+          together(direct ? p_.layout.steps == 1 && !shallow()
+                          : by_tiles && one_span<C> &&
+                                sizes.gates * (kept_depth<M>(sizes.input) + kept_depth<M>(sizes.output)) *
+                                        index(sizeof(bf16)) <=
+                                    near_weights),
           h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
-          input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct),
+          input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct && !shallow()),
           recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
           candidate(arena, p_.weights.hh, sizes.output, candidate_span(), C::recurrent_gate, sizes,
                     direct || !C::reset_before),
           h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
           c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout) {
+        static thread_local index turns = 0;
+        turn = p.reserve ? 0 : turns++;
         const index batch = p.layout.batch;
         const bool projected = p.weights.projection != nullptr;
         projection = arena.take<T>(projected ? sizes.hidden * sizes.outputs : 0);
@@ -84,10 +88,13 @@ template <class C, class T, class M> struct ForwardPlan {
         else return {0, 0};
     }
 
+    // Inputs so few that inner products of them are mostly the sums over a vector.
+    bool shallow() const { return !rounds<M> && sizes.input < sizes.panel; }
+
     void pack(const Team& team) {
         const Weights<const T, const Matrix>& w = p.weights;
+        if (input.packed) input.pack(sizes, team, infinity);
         if (!direct) {
-            input.pack(sizes, team, infinity);
             recurrent.pack(sizes, team, infinity);
             if (C::reset_before) candidate.pack(sizes, team, infinity);
         }
@@ -242,10 +249,12 @@ template <class C, class T, class M> class ForwardPass {
                     weights.group(sizes_, g)};
     }
 
-    // Both products with one group of units, where they reach the same slots.
-    void both_products([[maybe_unused]] index g, [[maybe_unused]] const Operands& x,
-                       [[maybe_unused]] const Operands& h, [[maybe_unused]] index rows) {
-        const index width = sizes_.group_panels(g) * C::slots;
+    // Both products with one group of units, where they are computed at once.
+    void both_products(index g, const Operands& x, const Operands& h, index rows) {
+        if (plan_.direct)
+            return direct_products(g, {plan_.input, x}, {plan_.recurrent, h}, rows,
+                                   plan_.bias + g * S::group * S::unit_gates);
+        [[maybe_unused]] const index width = sizes_.group_panels(g) * C::slots;
         if constexpr (rounds<M>)
             multiply<M::parts>({.factors = {factors(g, plan_.input, x), factors(g, plan_.recurrent, h)},
                                 .width = width,
@@ -263,7 +272,7 @@ template <class C, class T, class M> class ForwardPass {
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
     void product(index g, const GateWeights<C, T, M>& weights, const Operands& a, index rows, const T* bias,
                  bool a_is_far, const Kept* after) {
-        if (plan_.direct) return direct_product(g, weights, a, rows, bias);
+        if (!weights.packed) return direct_products(g, {weights, a}, rows, bias);
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
         if constexpr (rounds<M>)
@@ -291,35 +300,60 @@ template <class C, class T, class M> class ForwardPass {
                         rows);
     }
 
-    void direct_product(index g, const GateWeights<C, T, M>& weights, const Operands& a, index rows,
-                        const T* bias) {
-        constexpr index lanes = Simd<T>::lanes;
-        for (index q = 0; q < sizes_.group_panels(g); ++q)
-            for (index slot = weights.span.begin; slot < weights.span.begin + weights.span.count; ++slot)
-                for (index part = 0; part < panel; part += lanes) {
-                    const index at = q * S::unit_gates + slot * panel + part;
-                    const index unit = (g * S::group + q) * panel + part;
-                    const Matrix* w = weights.rows(sizes_, g * S::group + q, slot) + part * weights.depth;
-                    const index count = max(0, min(lanes, sizes_.hidden - unit));
-                    index i = 0;
-                    for (; i + inner_rows <= rows; i += inner_rows)
-                        inner_tile<inner_rows>(a, w, weights.depth, count, i, at, bias);
-                    for (; i < rows; ++i) inner_tile<1>(a, w, weights.depth, count, i, at, bias);
-                }
-    }
-    template <index Count> void inner_tile(const Operands& a, const Matrix* w, index depth, index count,
-                                           index row, index at, const T* bias) {
-        Vec<T> sum[Count] = {};
-        const Matrix* operands[Count];
-        for (index i = 0; i < Count; ++i) {
-            if constexpr (same<Matrix, bf16>) operands[i] = a.rounded + (row + i) * kept_depth<M>(depth);
-            else operands[i] = a.rows[row + i];
+    // A product with the weights as they are.
+    struct Direct {
+        const GateWeights<C, T, M>& weights;
+        Operands a;
+        bool reaches(index slot) const {
+            return slot >= weights.span.begin && slot < weights.span.begin + weights.span.count;
         }
-        if (Count == 1 && p_.layout.batch == 1)
-            sum[0] = inner_products_of_one<T, Matrix>(operands[0], w, depth, count);
-        else if (count) inner_products<T, Matrix, Count>(operands, w, depth, depth, count, sum);
-        for (index i = 0; i < Count; ++i)
+    };
+    // One for one group of units; or the sum of two, in the slots that either reaches.
+    void direct_products(index g, const Direct& one, index rows, const T* bias) {
+        for (index q = 0; q < sizes_.group_panels(g); ++q)
+            for (index slot = one.weights.span.begin; one.reaches(slot); ++slot)
+                direct_slot<1>({&one}, g, q, slot, rows, bias);
+    }
+    void direct_products(index g, const Direct& one, const Direct& other, index rows, const T* bias) {
+        for (index q = 0; q < sizes_.group_panels(g); ++q)
+            for (index slot = 0; slot < C::slots; ++slot)
+                if (one.reaches(slot) && other.reaches(slot))
+                    direct_slot<2>({&one, &other}, g, q, slot, rows, bias);
+                else direct_slot<1>({one.reaches(slot) ? &one : &other}, g, q, slot, rows, bias);
+    }
+    template <int N> void direct_slot(const Direct* const (&products)[N], index g, index q, index slot,
+                                      index rows, const T* bias) {
+        constexpr index lanes = Simd<T>::lanes;
+        for (index part = 0; part < panel; part += lanes) {
+            const index unit = (g * S::group + q) * panel + part;
+            const index count = max(0, min(lanes, sizes_.hidden - unit));
+            const index at = q * S::unit_gates + slot * panel + part;
+            index i = 0;
+            for (; i + inner_rows <= rows; i += inner_rows)
+                inner_tile<inner_rows>(products, slot, unit, count, i, at, bias);
+            for (; i < rows; ++i) inner_tile<1>(products, slot, unit, count, i, at, bias);
+        }
+    }
+    template <index Rows, int N>
+    void inner_tile(const Direct* const (&products)[N], index slot, index unit, index count, index row,
+                    index at, const T* bias) {
+        Inner<Matrix, Rows> factors[N];
+        for (int n = 0; n < N; ++n) {
+            const GateWeights<C, T, M>& weights = products[n]->weights;
+            factors[n].w = weights.row(sizes_, unit, slot), factors[n].depth = weights.depth;
+            for (index i = 0; i < Rows; ++i) factors[n].a[i] = direct_operand(*products[n], row + i);
+        }
+        Vec<T> sum[Rows] = {};
+        if constexpr (Rows == 1)
+            if (p_.layout.batch == 1) sum[0] = inner_products_of_one<T, Matrix>(factors, count);
+        if (count && (Rows > 1 || p_.layout.batch > 1)) inner_products<T, Matrix>(factors, count, sum);
+        for (index i = 0; i < Rows; ++i)
             store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
+    }
+    const Matrix* direct_operand(const Direct& product, index row) const {
+        if constexpr (same<Matrix, bf16>)
+            return product.a.rounded + row * kept_depth<M>(product.weights.depth);
+        else return product.a.rows[row];
     }
 
     index compute(const Step& step, index pair, bool hoisted) {
@@ -331,8 +365,9 @@ template <class C, class T, class M> class ForwardPass {
         const bool few = rows < tile_rows;
         const auto cell = [](const auto& blocks) { C::template forward<T>(blocks); };
         for (index n = first_group_; n < last_group_; ++n) {
-            // There and back again: the weights read last are still in the cache.
-            const bool back = step.time % 2;
+            // There and back again, from step to step and from call to call: the weights read last are still
+            // in the cache.
+            const bool back = (step.time + plan_.turn) % 2;
             const index g = back ? first_group_ + last_group_ - 1 - n : n;
             for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
             const index next = back ? g - 1 : g + 1;

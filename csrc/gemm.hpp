@@ -145,25 +145,64 @@ PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Sli
     }
 }
 
+// One row and two slices of the same depth at once, as its few sums alone would wait for one another. They
+// are summed apart and added in their order: the bits are those of one after the other.
+template <class T, class P, index Width>
+PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slices)[2]) {
+    constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
+    const index b_stride = p.b_stride ? p.b_stride : Width * panel;
+    const Depth depth = slices[0].depth;
+    const T* const a[] = {p.a[0] + slices[0].a_offset, p.a[0] + slices[1].a_offset};
+    T* const c = p.c[0] + p.c_offset;
+    for (index part = 0; part < panel_parts<T>; ++part) {
+        Vec<T> sum[2][Width] = {};
+        index row = part * lanes;
+        for (index block = 0; block < depth.blocks; ++block) {
+            index at = block * depth.stride;
+            for (index k = 0; k < depth.run; ++k, at += depth.step, row += b_stride)
+                for (index n = 0; n < 2; ++n) {
+                    const Vec<T> value = broadcast(a[n][at]);
+                    for (index v = 0; v < Width; ++v)
+                        sum[n][v] += value * Values<T, P>::read(slices[n].b + row + v * panel);
+                }
+        }
+        for (index v = 0; v < Width; ++v) {
+            const index at = v * panel + part * lanes, valid = p.columns - at;
+            if (p.bias && slices[0].first) sum[0][v] += load(p.bias + at);
+            const bool add = !slices[0].first || p.accumulate;
+            const Vec<T> before = add ? load_partial(c + at, valid) + sum[0][v] : sum[0][v];
+            store_partial(c + at, before + sum[1][v], valid);
+        }
+    }
+}
+
 template <class T, class P, index Width>
 __attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows) {
     const Depth whole = p.depth;
+    const bool plain = whole.blocks == 1;
+    const index blocks = plain ? 1 : max(1, depth_block / whole.run);  // of a slice
+    const index step = plain ? depth_block : blocks * whole.run;
     const index row_of_b = p.b_stride ? p.b_stride : Width * panel_width<T>;
-    const auto slice = [&](const Depth& depth, index a_offset, index k) {
+    const auto slice_at = [&](index k) {
+        Depth depth{min(depth_block, whole.run - k), 1, 0, whole.step};
+        index a_offset = k * whole.step;
+        if (!plain) {
+            const index block = k / whole.run;
+            depth = {whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step};
+            a_offset = block * whole.stride;
+        }
         const P *b = p.b + k * row_of_b, *behind = b + depth.total() * row_of_b;
         const bool last = k + depth.total() == whole.total();
-        multiply_rows<T, P, Width>(
-            p, rows, {depth, p.a_offset + a_offset, b, last && p.b_after ? p.b_after : behind, k == 0});
+        return Slice<P>{depth, p.a_offset + a_offset, b, last && p.b_after ? p.b_after : behind, k == 0};
     };
-    if (whole.blocks == 1) {
-        for (index k = 0; k == 0 || k < whole.run; k += depth_block)
-            slice({min(depth_block, whole.run - k), 1, 0, whole.step}, k * whole.step, k);
-        return;
+    for (index k = 0; k == 0 || k < whole.total(); k += step) {
+        const Slice<P> slice = slice_at(k);
+        if (rows > 1 || k + 2 * step > whole.total()) multiply_rows<T, P, Width>(p, rows, slice);
+        else {
+            k += step;
+            multiply_row<T, P, Width>(p, {slice, slice_at(k)});
+        }
     }
-    const index blocks = max(1, depth_block / whole.run);
-    for (index block = 0; block < whole.blocks; block += blocks)
-        slice({whole.run, min(blocks, whole.blocks - block), whole.stride, whole.step}, block * whole.stride,
-              block * whole.run);
 }
 
 template <class T, class P = T> void multiply(const Product<T, P>& p, index rows) {
@@ -187,37 +226,46 @@ template <class T, class P> struct Operand {
 
 constexpr index inner_rows = PENSTOCK_VECTOR_BYTES == 64 ? 4 : 2;
 
-// The inner products of some rows of A with up to a vector's width of rows of W, `stride` apart, side by
-// side; zeros beyond `count`. For the few rows of a single step this is cheaper than packing the matrix
-// first. In registers each of some rows of W meets every row of A.
-template <class T, class P, index Rows>
-__attribute__((noinline)) void inner_products(const P* const* a, const P* w, index stride, index depth,
-                                              index count, Vec<T>* results) {
+// Some rows of A, and rows of W one after the other.
+template <class P, index Rows> struct Inner {
+    const P* a[Rows];
+    const P* w;
+    index depth;
+};
+
+// The inner products of the rows of A with up to a vector's width of rows of W, summed over one or two such
+// factors, side by side; zeros beyond `count`. For the few rows of a single step this is cheaper than packing
+// the matrix first. In registers each of some rows of W meets every row of A.
+template <class T, class P, index Rows, int N>
+__attribute__((noinline)) void inner_products(const Inner<P, Rows> (&factors)[N], index count,
+                                              Vec<T>* results) {
     using O = Operand<T, P>;
     constexpr index lanes = Simd<T>::lanes, at_once = lanes < 8 || Rows > 1 ? 4 : 8;
     Vec<T> sum[Rows][lanes < at_once ? at_once : lanes];
     for (index j = 0; j < lanes; j += at_once) {
-        const P* from[at_once];
-        for (index n = 0; n < at_once; ++n) from[n] = w + min(j + n, count - 1) * stride;
-        const P* ahead = w + (j + 2 * at_once) * stride;  // rows to come, from end to end
         Vec<T> part[Rows][at_once] = {};
-        index k = 0;
-        for (; k + O::count <= depth; k += O::count, ahead += at_once * O::count) {
-            typename O::vector value[Rows];
-            for (index i = 0; i < Rows; ++i) value[i] = O::read(a[i] + k);
+        for (const Inner<P, Rows>& f : factors) {
+            const P* from[at_once];
+            for (index n = 0; n < at_once; ++n) from[n] = f.w + min(j + n, count - 1) * f.depth;
+            const P* ahead = f.w + (j + 2 * at_once) * f.depth;  // rows to come, from end to end
+            index k = 0;
+            for (; k + O::count <= f.depth; k += O::count, ahead += at_once * O::count) {
+                typename O::vector value[Rows];
+                for (index i = 0; i < Rows; ++i) value[i] = O::read(f.a[i] + k);
 #pragma GCC unroll 8
-            for (index n = 0; n < at_once; ++n) {
-                const typename O::vector other = O::read(from[n] + k);
-                __builtin_prefetch(ahead + n * O::count);
-                for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
+                for (index n = 0; n < at_once; ++n) {
+                    const typename O::vector other = O::read(from[n] + k);
+                    __builtin_prefetch(ahead + n * O::count);
+                    for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
+                }
             }
+            if (k < f.depth)
+                for (index n = 0; n < at_once; ++n) {
+                    const typename O::vector other = O::read(from[n] + k, f.depth - k);
+                    for (index i = 0; i < Rows; ++i)
+                        part[i][n] = O::added(part[i][n], O::read(f.a[i] + k, f.depth - k), other);
+                }
         }
-        if (k < depth)
-            for (index n = 0; n < at_once; ++n) {
-                const typename O::vector other = O::read(from[n] + k, depth - k);
-                for (index i = 0; i < Rows; ++i)
-                    part[i][n] = O::added(part[i][n], O::read(a[i] + k, depth - k), other);
-            }
         for (index i = 0; i < Rows; ++i)
             for (index n = 0; n < at_once; ++n) sum[i][j + n] = part[i][n];
     }
@@ -228,22 +276,26 @@ __attribute__((noinline)) void inner_products(const P* const* a, const P* w, ind
 }
 
 // The same for a batch of one row: rows of W one after the other, as the processor itself fetches ahead best.
-template <class T, class P>
-__attribute__((noinline)) Vec<T> inner_products_of_one(const P* a, const P* w, index depth, index count) {
+template <class T, class P, int N>
+__attribute__((noinline)) Vec<T> inner_products_of_one(const Inner<P, 1> (&factors)[N], index count) {
     using O = Operand<T, P>;
     constexpr index lanes = Simd<T>::lanes, at_once = 4;
     Vec<T> sum[lanes] = {};
     for (index j = 0; j < count; ++j) {
-        const P* from = w + j * depth;
         Vec<T> part[at_once] = {};
-        index k = 0;
-        for (; k + at_once * O::count <= depth; k += at_once * O::count)
+        for (const Inner<P, 1>& f : factors) {
+            const P *a = f.a[0], *from = f.w + j * f.depth;
+            index k = 0;
+            for (; k + at_once * O::count <= f.depth; k += at_once * O::count)
 #pragma GCC unroll 4
-            for (index n = 0; n < at_once; ++n)
-                part[n] = O::added(part[n], O::read(a + k + n * O::count), O::read(from + k + n * O::count));
-        for (; k + O::count <= depth; k += O::count)
-            part[0] = O::added(part[0], O::read(a + k), O::read(from + k));
-        if (k < depth) part[0] = O::added(part[0], O::read(a + k, depth - k), O::read(from + k, depth - k));
+                for (index n = 0; n < at_once; ++n)
+                    part[n] =
+                        O::added(part[n], O::read(a + k + n * O::count), O::read(from + k + n * O::count));
+            for (; k + O::count <= f.depth; k += O::count)
+                part[0] = O::added(part[0], O::read(a + k), O::read(from + k));
+            if (k < f.depth)
+                part[0] = O::added(part[0], O::read(a + k, f.depth - k), O::read(from + k, f.depth - k));
+        }
         sum[j] = (part[0] + part[1]) + (part[2] + part[3]);
     }
     return sums<T>(sum);

@@ -215,29 +215,26 @@ template <class C, class T, class M> class ChunkGradients {
     T** out_rows_;
 };
 
-// Rows of B, row(k) for each of `pairs` k, packed.
+// Rows of B, row(k) for each of `pairs` k, packed: each row read from end to end.
 template <class T, class Row>
 void pack_rows(T* packed, index capacity, Columns<T> shape, index pairs, const Team& team, Row row) {
-    for (index group = 0; group < shape.groups(); ++group) {
-        const index width = shape.width(group) * panel_width<T>, begin = shape.begin(group);
-        const index valid = shape.valid(group);
-        T* to = packed + begin * capacity;
-        for (index k = team.begin(pairs); k < team.end(pairs); ++k)
-            copy_padded(to + k * width, row(k) + begin, valid, width);
-    }
+    for (index k = team.begin(pairs); k < team.end(pairs); ++k)
+        for (index group = 0; group < shape.groups(); ++group) {
+            const index width = shape.width(group) * panel_width<T>, begin = shape.begin(group);
+            copy_padded(packed + begin * capacity + k * width, row(k) + begin, shape.valid(group), width);
+        }
 }
 #if defined(__AVX512BF16__)
 template <class M, class Row> void round_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
                                               const Team& team, const Infinity& infinity, Row row) {
     const auto from = [&](index k, index begin) { return k < pairs ? row(k) + begin : nullptr; };
-    for (index group = 0; group < shape.groups(); ++group) {
-        const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
-        bf16* to = packed + begin * kept_depth<M>(capacity);
-        const index twos = padded_depth(pairs) / 2;
-        for (index k = 2 * team.begin(twos); k < 2 * team.end(twos); k += 2)
-            infinity.met(pack_pair<M::parts>(to + pair_place<M::parts>(k, width), from(k, begin),
-                                             from(k + 1, begin), shape.valid(group), width));
-    }
+    const index twos = padded_depth(pairs) / 2;
+    for (index k = 2 * team.begin(twos); k < 2 * team.end(twos); k += 2)
+        for (index group = 0; group < shape.groups(); ++group) {
+            const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
+            bf16* to = packed + begin * kept_depth<M>(capacity) + pair_place<M::parts>(k, width);
+            infinity.met(pack_pair<M::parts>(to, from(k, begin), from(k + 1, begin), shape.valid(group), width));
+        }
 }
 #endif
 

@@ -79,9 +79,9 @@ template <class C, class T, class M> struct GateWeights {
           gate(gate_),
           packed(direct ? nullptr : arena.take<Kept>(sizes.units * span.count * kept_depth<M>(depth))) {}
 
-    // Rows of the matrix: those of a panel of units in one slot.
-    const Matrix* rows(const Sizes<C, T>& sizes, index q, index slot) const {
-        return matrix + (gate[slot] * sizes.hidden + q * sizes.panel) * depth;
+    // The row of the matrix for a unit in one slot.
+    const Matrix* row(const Sizes<C, T>& sizes, index unit, index slot) const {
+        return matrix + (gate[slot] * sizes.hidden + unit) * depth;
     }
     Kept* group(const Sizes<C, T>& sizes, index g) const {
         return packed + g * sizes.group * span.count * sizes.panel * kept_depth<M>(depth);
@@ -93,8 +93,8 @@ template <class C, class T, class M> struct GateWeights {
             Kept* to = group(sizes, g);
             for (index q = g * sizes.group; q < g * sizes.group + sizes.group_panels(g); ++q)
                 for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
-                    infinity.met(pack_panel<M::parts>(to, width, rows(sizes, q, slot), depth, depth,
-                                                      sizes.hidden - q * sizes.panel));
+                    infinity.met(pack_panel<M::parts>(to, width, row(sizes, q * sizes.panel, slot), depth,
+                                                      depth, sizes.hidden - q * sizes.panel));
                     to += panel_distance<M, T>;
                 }
         }
