@@ -1,7 +1,6 @@
 // New tensors of torch, for what a call gives.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <initializer_list>
