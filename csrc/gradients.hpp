@@ -233,7 +233,8 @@ template <class M, class Row> void round_rows(bf16* packed, index capacity, Colu
         for (index group = 0; group < shape.groups(); ++group) {
             const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
             bf16* to = packed + begin * kept_depth<M>(capacity) + pair_place<M::parts>(k, width);
-            infinity.met(pack_pair<M::parts>(to, from(k, begin), from(k + 1, begin), shape.valid(group), width));
+            infinity.met(
+                pack_pair<M::parts>(to, from(k, begin), from(k + 1, begin), shape.valid(group), width));
         }
 }
 #endif
