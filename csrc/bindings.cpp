@@ -434,7 +434,6 @@ NB_MODULE(_native, m) {
              "reverse"_a, "threads"_a)
         .def("run", &NumpyLayer::run, "x"_a, "h0"_a.none(), "c0"_a.none(), "lengths"_a.none());
 
-    m.def("smallest_block", [] { return smallest_block; }, "Bytes from which on `empty` is worth its while.");
     m.def(
         "empty",
         [](const Shape& shape, const std::string& dtype) {

@@ -29,9 +29,6 @@ class NumpyLayer:
         self, x: Array, h0: Array | None, c0: Array | None, lengths: Array | None
     ) -> tuple[Array, Array, Array | None]: ...
 
-def smallest_block() -> int:
-    """Bytes from which on `empty` is worth its while."""
-
 def empty(shape: Sequence[int], dtype: str) -> Array:
     """An uninitialised tensor of torch, its memory kept for the next when it ends."""
 
