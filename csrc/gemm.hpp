@@ -12,11 +12,7 @@
 
 namespace penstock::PENSTOCK_ISA {
 
-#if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr index tile_rows = 6;  // 6 x 4 accumulators of 32 registers
-#else
-constexpr index tile_rows = 3;  // 3 x 4 accumulators of 16 registers
-#endif
+constexpr index tile_rows = 6;
 constexpr index max_width = 4;
 constexpr index depth_block = 64;  // k's summed at once; their slice of B stays in the first-level cache
 
@@ -66,9 +62,18 @@ template <class T> PENSTOCK_INLINE void write_edge(T* out, Vec<T> sum, index cou
     store_partial(out, add ? load_partial(out, count) + sum : sum, count);
 }
 
+// Of `vectors` side by side as many as are summed at once: a divisor with which the sums of all rows, the
+// values of B and one of A have registers of their own. A sum in memory waits for each store.
+constexpr index vectors_at_once(index rows, index vectors) {
+    index most = vectors;
+    while (vectors % most != 0 || (rows + 1) * most >= vector_registers) --most;
+    return most;
+}
+
 template <class T, class P, index Rows, index Width>
 PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows, const Slice<P>& slice) {
-    constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
+    constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes, vectors = Width * panel_parts<T>;
+    constexpr index at_once = vectors_at_once(Rows, vectors);
     const T* a[Rows];
     T* c[Rows];
     for (index i = 0; i < Rows; ++i) {
@@ -76,14 +81,7 @@ PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows
         c[i] = p.c[row + i] + p.c_offset;
     }
     const bool add = !slice.first || p.accumulate, whole = p.columns == Width * panel;
-
-    // The tiles of a slice bring in the slice after it, a line for each k: each a part of it in turn, and the
-    // smaller one at the end also the next part, which after few rows nobody else would. One or two rows have
-    // no time for that.
-    constexpr bool two_parts = Rows < tile_rows && Rows > 2;
-    const index b_stride = p.b_stride ? p.b_stride : Width * panel, tile = row / tile_rows;
-    const P* ahead = slice.b_after + tile % Width * depth_block * panel;
-    const P* further = slice.b_after + (tile + 1) % Width * depth_block * panel;
+    const index b_stride = p.b_stride ? p.b_stride : Width * panel;
 
     if (p.a_is_far)
         for (index i = row + Rows; i < min(row + Rows + tile_rows, rows); ++i)
@@ -94,34 +92,42 @@ PENSTOCK_INLINE void multiply_tile(const Product<T, P>& p, index row, index rows
         for (index i = 0; i < Rows; ++i)
             for (index v = 0; v < Width; ++v) __builtin_prefetch(c[i] + v * panel, 1);
 
-    for (index part = 0; part < panel_parts<T>; ++part) {
-        Vec<T> sum[Rows][Width] = {};
-        const P* values = slice.b + part * lanes;
+    for (index from = 0; from < vectors; from += at_once) {
+        // The tiles of a slice bring in the slice after it, a line for each k: each a part of it in turn, and
+        // the smaller one at the end also the next part, which after few rows nobody else would. One or two
+        // rows have no time for that.
+        constexpr bool two_parts = at_once == vectors && Rows < tile_rows && Rows > 2;
+        const index turn = row / tile_rows + from / at_once;
+        const P* ahead = slice.b_after + turn % Width * depth_block * panel;
+        const P* further = slice.b_after + (turn + 1) % Width * depth_block * panel;
+
+        Vec<T> sum[Rows][at_once] = {};
+        const P* values = slice.b + from * lanes;
         for (index block = 0; block < slice.depth.blocks; ++block) {
             index at = block * slice.depth.stride;
             for (index k = 0; k < slice.depth.run; ++k, at += slice.depth.step) {
                 __builtin_prefetch(ahead + k * panel);
                 if constexpr (two_parts) __builtin_prefetch(further + k * panel);
-                Vec<T> column[Width];
-                for (index v = 0; v < Width; ++v) column[v] = Values<T, P>::read(values + v * panel);
+                Vec<T> column[at_once];
+                for (index v = 0; v < at_once; ++v) column[v] = Values<T, P>::read(values + v * lanes);
                 values += b_stride;
                 for (index i = 0; i < Rows; ++i) {
                     const Vec<T> value = broadcast(a[i][at]);
-                    for (index v = 0; v < Width; ++v) sum[i][v] += value * column[v];
+                    for (index v = 0; v < at_once; ++v) sum[i][v] += value * column[v];
                 }
             }
         }
         if (p.bias && slice.first)
-#pragma GCC unroll 4
-            for (index v = 0; v < Width; ++v) {
-                const Vec<T> bias = load(p.bias + v * panel + part * lanes);
+#pragma GCC unroll 8
+            for (index v = 0; v < at_once; ++v) {
+                const Vec<T> bias = load(p.bias + (from + v) * lanes);
                 for (index i = 0; i < Rows; ++i) sum[i][v] += bias;
             }
 #pragma GCC unroll 6
         for (index i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-            for (index v = 0; v < Width; ++v) {
-                const index at = v * panel + part * lanes;
+#pragma GCC unroll 8
+            for (index v = 0; v < at_once; ++v) {
+                const index at = (from + v) * lanes;
                 if (!whole) write_edge<T>(c[i] + at, sum[i][v], p.columns - at, add);
                 else store(c[i] + at, add ? load(c[i] + at) + sum[i][v] : sum[i][v]);
             }
@@ -136,11 +142,9 @@ PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Sli
     switch (rows - row) {
         case 1: return multiply_tile<T, P, 1, Width>(p, row, rows, slice);
         case 2: return multiply_tile<T, P, 2, Width>(p, row, rows, slice);
-#if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
         case 3: return multiply_tile<T, P, 3, Width>(p, row, rows, slice);
         case 4: return multiply_tile<T, P, 4, Width>(p, row, rows, slice);
         case 5: return multiply_tile<T, P, 5, Width>(p, row, rows, slice);
-#endif
         default: return;
     }
 }
@@ -149,25 +153,26 @@ PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Sli
 // are summed apart and added in their order: the bits are those of one after the other.
 template <class T, class P, index Width>
 PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slices)[2]) {
-    constexpr index panel = panel_width<T>, lanes = Simd<T>::lanes;
-    const index b_stride = p.b_stride ? p.b_stride : Width * panel;
+    constexpr index lanes = Simd<T>::lanes, vectors = Width * panel_parts<T>;
+    constexpr index at_once = vectors_at_once(2, vectors);
+    const index b_stride = p.b_stride ? p.b_stride : Width * panel_width<T>;
     const Depth depth = slices[0].depth;
     const T* const a[] = {p.a[0] + slices[0].a_offset, p.a[0] + slices[1].a_offset};
     T* const c = p.c[0] + p.c_offset;
-    for (index part = 0; part < panel_parts<T>; ++part) {
-        Vec<T> sum[2][Width] = {};
-        index row = part * lanes;
+    for (index from = 0; from < vectors; from += at_once) {
+        Vec<T> sum[2][at_once] = {};
+        index values = from * lanes;
         for (index block = 0; block < depth.blocks; ++block) {
             index at = block * depth.stride;
-            for (index k = 0; k < depth.run; ++k, at += depth.step, row += b_stride)
+            for (index k = 0; k < depth.run; ++k, at += depth.step, values += b_stride)
                 for (index n = 0; n < 2; ++n) {
                     const Vec<T> value = broadcast(a[n][at]);
-                    for (index v = 0; v < Width; ++v)
-                        sum[n][v] += value * Values<T, P>::read(slices[n].b + row + v * panel);
+                    for (index v = 0; v < at_once; ++v)
+                        sum[n][v] += value * Values<T, P>::read(slices[n].b + values + v * lanes);
                 }
         }
-        for (index v = 0; v < Width; ++v) {
-            const index at = v * panel + part * lanes, valid = p.columns - at;
+        for (index v = 0; v < at_once; ++v) {
+            const index at = (from + v) * lanes, valid = p.columns - at;
             if (p.bias && slices[0].first) sum[0][v] += load(p.bias + at);
             const bool add = !slices[0].first || p.accumulate;
             const Vec<T> before = add ? load_partial(c + at, valid) + sum[0][v] : sum[0][v];

@@ -11,11 +11,7 @@ namespace penstock::PENSTOCK_ISA {
 // done, two for each multiply-add. There are enough accumulators to hide the latency on every port, and few
 // enough to leave registers for the factors.
 inline index multiply_adds(index rounds) {
-#if PENSTOCK_VECTOR_BYTES == 64 || defined(__aarch64__)
-    constexpr index accumulators = 24;  // of 32 registers
-#else
-    constexpr index accumulators = 12;  // of 16 registers
-#endif
+    constexpr index accumulators = vector_registers * 3 / 4;
     // What is volatile the compiler can neither foresee nor leave out. The sums tend to `term` / (1 -
     // `factor`).
     volatile float factor = 0.5f, term = 1.0f, result;

@@ -30,6 +30,11 @@
 namespace penstock::PENSTOCK_ISA {
 
 using index = std::int64_t;
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr index vector_registers = 32;
+#else
+constexpr index vector_registers = 16;
+#endif
 
 template <class T> struct Integer;
 template <> struct Integer<float> { using type = std::int32_t; };
