@@ -19,6 +19,8 @@ template <> struct Exponential<float> {
     static constexpr float smallest = -104.0f;              // below it exp() is 0
     static constexpr float negligible = -40.0f;             // below it 1 + exp() is 1
     static constexpr int mantissa_bits = 23, bias = 127, terms = 5;
+    static constexpr int far = 64;  // 2^(k + far) is a normal number for every k
+    static constexpr float back = 0x1p-64f;
     static constexpr float series[terms] = {4.9999998042e-01f, 1.6666538682e-01f, 4.1667221270e-02f,
                                             8.3671808668e-03f, 1.3882395638e-03f};
 };
@@ -27,6 +29,8 @@ template <> struct Exponential<double> {
     static constexpr double round_to_integer = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr double smallest = -746.0, negligible = -80.0;
     static constexpr int mantissa_bits = 52, bias = 1023, terms = 13;
+    static constexpr int far = 512;
+    static constexpr double back = 0x1p-512;
     static constexpr double series[terms] = {
         1.0 / 2,         1.0 / 6,          1.0 / 24,         1.0 / 120,     1.0 / 720,
         1.0 / 5040,      1.0 / 40320,      1.0 / 362880,     1.0 / 3628800, 1.0 / 39916800,
@@ -41,9 +45,13 @@ template <class T> PENSTOCK_INLINE Vec<T> with_sign(Vec<T> t, Vec<T> x) {
     return (Vec<T>)((IntVec<T>)t | ((IntVec<T>)x & (IntVec<T>)(-Vec<T>{})));
 }
 template <class T> PENSTOCK_INLINE Vec<T> at_least(Vec<T> x, T bound) {
-#if defined(__AVX512F__)  // the second operand is what a NaN gives
+// The second operand is what a NaN gives.
+#if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_max_ps((__m512)broadcast(bound), (__m512)x);
     else return (Vec<T>)_mm512_max_pd((__m512d)broadcast(bound), (__m512d)x);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_max_ps((__m256)broadcast(bound), (__m256)x);
+    else return (Vec<T>)_mm256_max_pd((__m256d)broadcast(bound), (__m256d)x);
 #else
     return x < bound ? broadcast(bound) : x;
 #endif
@@ -73,12 +81,11 @@ template <class T, int N> PENSTOCK_INLINE Reduced<T, N> reduce(const Vec<T> (&x)
     return e;
 }
 
-template <class T> PENSTOCK_INLINE IntVec<T> exponent(Vec<T> shifted) {
-    return (IntVec<T>)shifted - (IntVec<T>)broadcast(Exponential<T>::round_to_integer);
-}
-template <class T> PENSTOCK_INLINE Vec<T> power_of_two(IntVec<T> k) {
+// 2^(k + offset), of a k in the last bits of `shifted`: all bits of the magic number lie above them.
+template <class T> PENSTOCK_INLINE Vec<T> power_of_two(Vec<T> shifted, int offset = 0) {
     using C = Exponential<T>;
-    return (Vec<T>)((k + C::bias) << C::mantissa_bits);
+    const IntVec<T> zero = IntVec<T>{} + (typename Integer<T>::type(C::bias + offset) << C::mantissa_bits);
+    return (Vec<T>)(((IntVec<T>)shifted << C::mantissa_bits) + zero);
 }
 
 // x * 2^k, down to the last denormal number.
@@ -88,9 +95,9 @@ template <class T> PENSTOCK_INLINE Vec<T> scaled(Vec<T> x, Vec<T> shifted) {
     if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_scalef_ps((__m512)x, (__m512)k);
     else return (Vec<T>)_mm512_scalef_pd((__m512d)x, (__m512d)k);
 #else
-    // In two steps, neither of which leaves the range of 2^k.
-    const IntVec<T> k = exponent<T>(shifted), half = k >> 1;
-    return x * power_of_two<T>(half) * power_of_two<T>(k - half);
+    // In two steps: the first stays among the normal numbers, so the second alone rounds.
+    using C = Exponential<T>;
+    return x * power_of_two<T>(shifted, C::far) * C::back;
 #endif
 }
 
@@ -119,7 +126,7 @@ template <class T, int N> PENSTOCK_INLINE void sigmoid(Vec<T> (&x)[N]) {
     const Reduced<T, N> reduced = reduce<T>(e);
     PENSTOCK_EACH e[n] = reduced.expm1_r[n] + T(1);
     PENSTOCK_EACH e[n] = scaled<T>(e[n], reduced.shifted[n]);
-    PENSTOCK_EACH x[n] = x[n] < T(0) ? e[n] : broadcast(T(1));
+    PENSTOCK_EACH x[n] = (IntVec<T>)x[n] < 0 ? e[n] : broadcast(T(1));  // by the sign: one operation
     divide_by_one_plus<T>(x, e);
 }
 
@@ -130,7 +137,7 @@ template <class T, int N> PENSTOCK_INLINE void tanh(Vec<T> (&x)[N]) {
     PENSTOCK_EACH e[n] = below_zero<T>(x[n]);
     PENSTOCK_EACH e[n] = at_least<T>(e[n] + e[n], C::negligible);
     const Reduced<T, N> reduced = reduce<T>(e);
-    PENSTOCK_EACH scale[n] = power_of_two<T>(exponent<T>(reduced.shifted[n]));
+    PENSTOCK_EACH scale[n] = power_of_two<T>(reduced.shifted[n]);
     PENSTOCK_EACH t[n] = (T(1) - scale[n]) - scale[n] * reduced.expm1_r[n];
     PENSTOCK_EACH e[n] = scale[n] * reduced.expm1_r[n] + scale[n];
     divide_by_one_plus<T>(t, e);

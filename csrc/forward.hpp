@@ -331,7 +331,12 @@ template <class C, class T, class M> class ForwardPass {
             index i = 0;
             for (; i + inner_rows <= rows; i += inner_rows)
                 inner_tile<inner_rows>(products, slot, unit, count, i, at, bias);
-            for (; i < rows; ++i) inner_tile<1>(products, slot, unit, count, i, at, bias);
+            switch (rows - i) {
+                case 1: inner_tile<1>(products, slot, unit, count, i, at, bias); break;
+                case 2: inner_tile<2>(products, slot, unit, count, i, at, bias); break;
+                case 3: inner_tile<3>(products, slot, unit, count, i, at, bias); break;
+                default: break;
+            }
         }
     }
     template <index Rows, int N>

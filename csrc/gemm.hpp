@@ -62,11 +62,13 @@ template <class T> PENSTOCK_INLINE void write_edge(T* out, Vec<T> sum, index cou
     store_partial(out, add ? load_partial(out, count) + sum : sum, count);
 }
 
-// Of `vectors` side by side as many as are summed at once: a divisor with which the sums of all rows, the
-// values of B and one of A have registers of their own. A sum in memory waits for each store.
+// Of `vectors` side by side as many as are summed at once: a divisor with which the sums of all rows, what
+// several rows are multiplied with and one value of A have registers of their own. A sum in memory would
+// wait for each store.
 constexpr index vectors_at_once(index rows, index vectors) {
+    const index shared = rows > 1 ? 1 : 0;
     index most = vectors;
-    while (vectors % most != 0 || (rows + 1) * most >= vector_registers) --most;
+    while (vectors % most != 0 || (rows + shared) * most >= vector_registers) --most;
     return most;
 }
 
@@ -149,7 +151,7 @@ PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Sli
     }
 }
 
-// One row and two slices of the same depth at once, as its few sums alone would wait for one another. They
+// One row and two slices of the same depth at once, where its few sums alone would wait for one another. They
 // are summed apart and added in their order: the bits are those of one after the other.
 template <class T, class P, index Width>
 PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slices)[2]) {
@@ -183,6 +185,7 @@ PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slice
 
 template <class T, class P, index Width>
 __attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows) {
+    constexpr index vectors = Width * panel_parts<T>, sums_of_row = vectors_at_once(1, vectors);
     const Depth whole = p.depth;
     const bool plain = whole.blocks == 1;
     const index blocks = plain ? 1 : max(1, depth_block / whole.run);  // of a slice
@@ -202,7 +205,8 @@ __attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows
     };
     for (index k = 0; k == 0 || k < whole.total(); k += step) {
         const Slice<P> slice = slice_at(k);
-        if (rows > 1 || k + 2 * step > whole.total()) multiply_rows<T, P, Width>(p, rows, slice);
+        if (rows > 1 || sums_of_row >= 6 || k + 2 * step > whole.total())
+            multiply_rows<T, P, Width>(p, rows, slice);
         else {
             k += step;
             multiply_row<T, P, Width>(p, {slice, slice_at(k)});
@@ -229,7 +233,7 @@ template <class T, class P> struct Operand {
     PENSTOCK_INLINE static Vec<T> added(Vec<T> sum, vector a, vector b) { return sum + a * b; }
 };
 
-constexpr index inner_rows = PENSTOCK_VECTOR_BYTES == 64 ? 4 : 2;
+constexpr index inner_rows = vector_registers == 32 ? 4 : 3;
 
 // Some rows of A, and rows of W one after the other.
 template <class P, index Rows> struct Inner {
@@ -260,7 +264,7 @@ __attribute__((noinline)) void inner_products(const Inner<P, Rows> (&factors)[N]
 #pragma GCC unroll 8
                 for (index n = 0; n < at_once; ++n) {
                     const typename O::vector other = O::read(from[n] + k);
-                    __builtin_prefetch(ahead + n * O::count);
+                    if (n * O::count * sizeof(P) % 64 == 0) __builtin_prefetch(ahead + n * O::count);
                     for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
                 }
             }

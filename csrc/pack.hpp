@@ -12,22 +12,25 @@ namespace penstock::PENSTOCK_ISA {
 template <index Parts, class T>
 bool pack_panel(T* packed, index width, const T* rows, index stride, index depth, index count) {
     static_assert(Parts == 0);
-    constexpr index lanes = Simd<T>::lanes;
-    for (index first = 0; first < panel_width<T>; first += lanes, packed += lanes) {
-        const index valid = max(0, min(lanes, count - first));
-        const T* from = rows + first * stride;
-        for (index k = 0; k < depth; k += lanes) {
-            const index left = min(lanes, depth - k);
+    constexpr index lanes = Simd<T>::lanes, ahead = 4 * panel_width<T>;
+    for (index k = 0; k < depth; k += lanes) {
+        const index left = min(lanes, depth - k);
+        for (index first = 0; first < panel_width<T>; first += lanes) {
+            const index valid = max(0, min(lanes, count - first));
+            const T* from = rows + first * stride + k;
             Vec<T> block[lanes];
             if (left == lanes && valid == lanes) {
 #pragma GCC unroll 16
-                for (index j = 0; j < lanes; ++j) block[j] = load(from + j * stride + k);
+                for (index j = 0; j < lanes; ++j) {
+                    __builtin_prefetch(from + j * stride + ahead);
+                    block[j] = load(from + j * stride);
+                }
             } else {
                 for (index j = 0; j < lanes; ++j)
-                    block[j] = j < valid ? load_partial(from + j * stride + k, left) : Vec<T>{};
+                    block[j] = j < valid ? load_partial(from + j * stride, left) : Vec<T>{};
             }
             transpose<T>(block);
-            for (index i = 0; i < left; ++i) store(packed + (k + i) * width, block[i]);
+            for (index i = 0; i < left; ++i) store(packed + (k + i) * width + first, block[i]);
         }
     }
     return false;

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <utility>  // std::integer_sequence: types only
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
