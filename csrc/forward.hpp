@@ -349,9 +349,10 @@ template <class C, class T, class M> class ForwardPass {
             for (index i = 0; i < Rows; ++i) factors[n].a[i] = direct_operand(*products[n], row + i);
         }
         Vec<T> sum[Rows] = {};
+        const bool row_by_row = wide_vectors<T> && p_.layout.batch == 1;
         if constexpr (Rows == 1)
-            if (p_.layout.batch == 1) sum[0] = inner_products_of_one<T, Matrix>(factors, count);
-        if (count && (Rows > 1 || p_.layout.batch > 1)) inner_products<T, Matrix>(factors, count, sum);
+            if (row_by_row) sum[0] = inner_products_of_one<T, Matrix>(factors, count);
+        if (count && !row_by_row) inner_products<T, Matrix>(factors, count, sum);
         for (index i = 0; i < Rows; ++i)
             store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
     }

@@ -264,7 +264,8 @@ __attribute__((noinline)) void inner_products(const Inner<P, Rows> (&factors)[N]
 #pragma GCC unroll 8
                 for (index n = 0; n < at_once; ++n) {
                     const typename O::vector other = O::read(from[n] + k);
-                    if (n * O::count * sizeof(P) % 64 == 0) __builtin_prefetch(ahead + n * O::count);
+                    if (Rows > 1 && n * O::count * sizeof(P) % 64 == 0)
+                        __builtin_prefetch(ahead + n * O::count);
                     for (index i = 0; i < Rows; ++i) part[i][n] = O::added(part[i][n], value[i], other);
                 }
             }
@@ -284,7 +285,9 @@ __attribute__((noinline)) void inner_products(const Inner<P, Rows> (&factors)[N]
     }
 }
 
-// The same for a batch of one row: rows of W one after the other, as the processor itself fetches ahead best.
+// The same for a batch of one row where a vector is as wide as a panel: rows of W one after the other, as the
+// processor itself fetches ahead best. Narrower vectors would spend more on the ends of many short sums.
+template <class T> constexpr bool wide_vectors = panel_parts<T> == 1;
 template <class T, class P, int N>
 __attribute__((noinline)) Vec<T> inner_products_of_one(const Inner<P, 1> (&factors)[N], index count) {
     using O = Operand<T, P>;

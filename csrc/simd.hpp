@@ -65,6 +65,12 @@ template <class T> PENSTOCK_INLINE Vec<T> broadcast(T value) { return value - Ve
 template <class T> PENSTOCK_INLINE unsigned first_lanes(index count) {
     return count >= Simd<T>::lanes ? ~0u : (1u << (count > 0 ? count : 0)) - 1;
 }
+#elif defined(__AVX2__)
+template <class T> PENSTOCK_INLINE __m256i first_lanes(index count) {
+    const IntVec<T> all = IntVec<T>{} + static_cast<typename Simd<T>::integer>(count);
+    if constexpr (sizeof(T) == 4) return (__m256i)(all > IntVec<T>{0, 1, 2, 3, 4, 5, 6, 7});
+    else return (__m256i)(all > IntVec<T>{0, 1, 2, 3});
+}
 #endif
 
 // The first `count` values, zeros after them.
@@ -73,10 +79,14 @@ template <class T> PENSTOCK_INLINE Vec<T> load_partial(const T* p, index count) 
     const unsigned mask = first_lanes<T>(count);
     if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
     else return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
-#endif
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_maskload_ps(p, first_lanes<T>(count));
+    else return (Vec<T>)_mm256_maskload_pd(p, first_lanes<T>(count));
+#else
     T edge[Simd<T>::lanes] = {};
     for (index j = 0; j < count && j < Simd<T>::lanes; ++j) edge[j] = p[j];
     return load(edge);
+#endif
 }
 
 // The first `count` lanes only.
@@ -85,11 +95,13 @@ template <class T> PENSTOCK_INLINE void store_partial(T* p, Vec<T> v, index coun
     const unsigned mask = first_lanes<T>(count);
     if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
     else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
-    return;
-#endif
+#else
+    // Not by AVX2's masked store, which some processors take long for.
+    if (count >= Simd<T>::lanes) return store(p, v);
     T edge[Simd<T>::lanes];
     store(edge, v);
-    for (index j = 0; j < count && j < Simd<T>::lanes; ++j) p[j] = edge[j];
+    for (index j = 0; j < count; ++j) p[j] = edge[j];
+#endif
 }
 
 // The halves of two vectors, lane by lane in turns: a0 b0 a1 b1 ...
