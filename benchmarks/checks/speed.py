@@ -6,7 +6,7 @@ multiply-add peak.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -32,14 +32,10 @@ STEP_SECONDS = 0.04
 
 Times = dict[tuple[str, int], Timing]
 """By contestant and number of threads."""
-measure_peak: Callable[[float], float] | None = getattr(_native, "measure_peak", None)
-"""(seconds) to GFLOP/s of multiply-adds in float32 on one thread."""
 
 
 def unavailable() -> dict[str, str]:
-    if measure_peak is not None:
-        return {}
-    return dict.fromkeys(("peak-forward", "peak-training"), "not built yet: _native.measure_peak")
+    return {}
 
 
 def cases(settings: Settings) -> Iterable[Case]:
@@ -158,10 +154,10 @@ def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
 def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, str]) -> list[Line]:
     """Layer and peak are measured in turns: a core slows down under such work, and the peak with it."""
     shape = contest.shape
-    if measure_peak is None or failures or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
+    if failures or not shape.is_plain or (shape.B, shape.H) not in PEAK_SHAPES:
         return []
     torch.set_num_threads(1)
-    rounds = [(timed(run), measure_peak(PEAK_SECONDS)) for _ in range(PEAK_ROUNDS)]
+    rounds = [(timed(run), _native.measure_peak(PEAK_SECONDS)) for _ in range(PEAK_ROUNDS)]
     seconds, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
     gflop = roofline.flops(contest, mode) * 1e-9
     share = statistics.median(gflop / (seconds * peak) for seconds, peak in rounds)

@@ -4,10 +4,8 @@ Both take NumPy arrays and give NumPy arrays, with the state handed in and out. 
 once, and the call of a layer of one unit.
 """
 
-import importlib.util
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -18,14 +16,13 @@ from benchmarks.figures import Line
 from benchmarks.gate import peer_failures
 from benchmarks.grid import Kind, Shape
 from benchmarks.timing import Contestant, in_turns
+from penstock.runtime import Layer
 
 FIGURES = ("step-numpy",)
 SHAPES = (Shape(1, 1, 64, 64), Shape(1, 1, 256, 256))
 
 
 def unavailable() -> dict[str, str]:
-    if importlib.util.find_spec("penstock.runtime") is None:
-        return {"step-numpy": "not built yet: penstock.runtime"}
     if peers.missing("onnxruntime"):
         return {"step-numpy": "onnxruntime is not installed"}
     return {}
@@ -60,10 +57,9 @@ class _Ours:
     """`penstock.runtime.Layer` of the same weights: layer(x, *states) to (y, *new states), NumPy arrays."""
 
     def __init__(self, kind: Kind, shape: Shape) -> None:
-        runtime: Any = importlib.import_module("penstock.runtime")
         contest = Contest(kind, shape)
         weights = {name: p.detach().numpy() for name, p in contest.ours.named_parameters()}
-        self.layer = runtime.Layer(kind.cell, weights, threads=1)
+        self.layer = Layer(kind.cell, weights, threads=1)
         self.x, self.hx = contest.x.numpy(), [h.numpy() for h in contest.hx]
         self.zeros = [h.numpy() for h in contest.zeros]
 

@@ -53,6 +53,18 @@ def test_every_instruction_set(variant: Variant, instruction_set: str) -> None:
     assert_typically_as_accurate(kernel, problem, seeds=3)
 
 
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
+def test_a_step_of_any_few_rows(cell: str, instruction_set: str) -> None:
+    """Products with the weights as they are take rows by threes or fours, and what is left by itself."""
+    for rows in range(1, 18):
+
+        def problem(seed: int, rows: int = rows) -> Problem:
+            return random_problem(Variant(cell), (1, rows, 21, 40), seed=seed)
+
+        assert_equal(evaluate(problem(0), kernel), evaluate(problem(0)))
+        assert_typically_as_accurate(kernel, problem, seeds=3)
+
+
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_ragged(variant: Variant, reverse: bool) -> None:

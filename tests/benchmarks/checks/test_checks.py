@@ -1,12 +1,11 @@
 """The checks beside the grid, each in its smallest form."""
 
-import importlib.util
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.checks import Settings, bf16, first_calls, frameworks, growth, memory, steps, tagger
+from benchmarks.checks import Settings, bf16, first_calls, frameworks, growth, memory, tagger
 from benchmarks.figures import FIGURES
 from benchmarks.gate import Gate
 from benchmarks.grid import GRIDS, KINDS, Shape
@@ -113,14 +112,6 @@ def test_checks_against_torch_need_torch() -> None:
     for check in (first_calls, memory, tagger):
         assert not list(check.cases(settings()))
         assert bool(list(check.cases(settings("torch")))) == (not check.unavailable())
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("penstock.runtime") is not None, reason="penstock.runtime is there"
-)
-def test_numpy_steps_wait_for_the_runtime() -> None:
-    assert steps.unavailable() == {"step-numpy": "not built yet: penstock.runtime"}
-    assert list(steps.cases(settings("onnxruntime"))) == []
 
 
 def test_bf16_is_measured_where_the_kernels_have_it(monkeypatch: pytest.MonkeyPatch) -> None:

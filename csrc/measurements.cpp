@@ -1,0 +1,99 @@
+// For the proofs and the benchmarks: activations as the cells compute them, and what this machine can do.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "calls.hpp"
+
+using namespace nanobind::literals;
+
+namespace penstock {
+
+namespace {
+
+template <class T> void activate(const Activations<T>& known, const std::string& name, const Array& x,
+                                 const Array& y) {
+    const auto apply = name == "sigmoid" ? known.sigmoid : name == "tanh" ? known.tanh : nullptr;
+    if (!apply) throw std::invalid_argument("name: expected sigmoid or tanh, got " + name);
+    const index count = x.count();
+    const T* from = x.contiguous<const T>({count});
+    T* to = y.contiguous<T>({count});
+    nb::gil_scoped_release released;
+    apply(from, to, count);
+}
+
+void activation(const std::string& name, nb::handle x, nb::handle y) {
+    const Array from(x, "x"), to(y, "y", Access::write);
+    if (from.dtype() == nb::dtype<float>()) return activate(kernels().f32_activations, name, from, to);
+    if (from.dtype() == nb::dtype<double>()) return activate(kernels().f64_activations, name, from, to);
+    throw nb::type_error("x: expected dtype float32 or float64");
+}
+
+// How much of `work`, which returns what it did, is done in a nanosecond: the best of many short bursts, as
+// what else the machine does costs some of them, not all.
+template <class Work> double fastest(double seconds, Work work) {
+    if (!(seconds > 0))
+        throw std::invalid_argument("seconds: expected more than 0, got " + std::to_string(seconds));
+    using Clock = std::chrono::steady_clock;
+    using Seconds = std::chrono::duration<double>;
+    nb::gil_scoped_release released;
+    const Clock::time_point start = Clock::now();
+    double best = 0;
+    for (Clock::time_point from = start, to; Seconds(from - start).count() < seconds; from = to) {
+        const double done = static_cast<double>(work());
+        to = Clock::now();
+        best = std::max(best, done / Seconds(to - from).count() * 1e-9);
+    }
+    return best;
+}
+
+double measure_peak(double seconds) {
+    const Kernels& k = kernels();
+    return fastest(seconds, [&] { return k.multiply_adds(100'000); });
+}
+
+double measure_products(double seconds) {
+    const Kernels& k = best_kernels();
+    return fastest(seconds, [&] { return k.products(100'000); });
+}
+
+double measure_gates(const std::string& cell, bool backwards, double seconds) {
+    const auto alone = kernel_of<float>(cell_named(cell)).gates_alone;
+    return fastest(seconds, [&] { return alone(backwards, 1'000); });
+}
+
+double measure_reading(index bytes, double seconds) {
+    constexpr index unit = 1024 * sizeof(float), least = 1 << 20;
+    if (bytes <= 0) throw std::invalid_argument("bytes: expected more than 0, got " + std::to_string(bytes));
+    const index count = (bytes + unit - 1) / unit * 1024, times = 1 + least / (4 * count);
+    const std::unique_ptr<void, void (*)(void*)> block(take_block(4 * count), give_back_block);
+    float* numbers = static_cast<float*>(block.get());
+    std::fill_n(numbers, count, 1.0f);
+    const Kernels& k = kernels();
+    return fastest(seconds, [&] {
+        for (index n = 0; n < times; ++n) k.read_all(numbers, count);
+        return 4 * count * times;
+    });
+}
+
+}  // namespace
+
+void bind_measurements(nb::module_& m) {
+    m.def("activation", &activation, "name"_a, "x"_a, "y"_a,
+          "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
+    m.def("measure_peak", &measure_peak, "seconds"_a,
+          "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
+    m.def("measure_products", &measure_products, "seconds"_a,
+          "The same where tiles do the multiply-adds of float32 products, if they are allowed to.");
+    m.def("measure_gates", &measure_gates, "cell"_a, "backwards"_a, "seconds"_a,
+          "What one thread computes of a cell beside its products, in float32: units a nanosecond.");
+    m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,
+          "How fast one thread reads so many bytes again and again, in GB/s.");
+}
+
+}  // namespace penstock
