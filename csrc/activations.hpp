@@ -81,11 +81,10 @@ template <class T, int N> PENSTOCK_INLINE Reduced<T, N> reduce(const Vec<T> (&x)
     return e;
 }
 
-// 2^(k + offset), of a k in the last bits of `shifted`: all bits of the magic number lie above them.
+// 2^(k + offset), of a k in the last bits of `shifted`; those of the magic number above it fall out.
 template <class T> PENSTOCK_INLINE Vec<T> power_of_two(Vec<T> shifted, int offset = 0) {
     using C = Exponential<T>;
-    const IntVec<T> zero = IntVec<T>{} + (typename Integer<T>::type(C::bias + offset) << C::mantissa_bits);
-    return (Vec<T>)(((IntVec<T>)shifted << C::mantissa_bits) + zero);
+    return (Vec<T>)(((IntVec<T>)shifted + (C::bias + offset)) << C::mantissa_bits);
 }
 
 // x * 2^k, down to the last denormal number.

@@ -151,7 +151,7 @@ PENSTOCK_INLINE void multiply_rows(const Product<T, P>& p, index rows, const Sli
     }
 }
 
-// One row and two slices of the same depth at once, where its few sums alone would wait for one another. They
+// One row and two slices of the same depth at once, as its few sums alone would wait for one another. They
 // are summed apart and added in their order: the bits are those of one after the other.
 template <class T, class P, index Width>
 PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slices)[2]) {
@@ -185,7 +185,8 @@ PENSTOCK_INLINE void multiply_row(const Product<T, P>& p, const Slice<P> (&slice
 
 template <class T, class P, index Width>
 __attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows) {
-    constexpr index vectors = Width * panel_parts<T>, sums_of_row = vectors_at_once(1, vectors);
+    // Whether the sums of a single row are so few that they would wait for one another.
+    constexpr bool pairs_slices = vectors_at_once(1, Width * panel_parts<T>) < 6;
     const Depth whole = p.depth;
     const bool plain = whole.blocks == 1;
     const index blocks = plain ? 1 : max(1, depth_block / whole.run);  // of a slice
@@ -205,7 +206,7 @@ __attribute__((noinline)) void multiply_width(const Product<T, P>& p, index rows
     };
     for (index k = 0; k == 0 || k < whole.total(); k += step) {
         const Slice<P> slice = slice_at(k);
-        if (rows > 1 || sums_of_row >= 6 || k + 2 * step > whole.total())
+        if (!pairs_slices || rows > 1 || k + 2 * step > whole.total())
             multiply_rows<T, P, Width>(p, rows, slice);
         else {
             k += step;
@@ -285,9 +286,11 @@ __attribute__((noinline)) void inner_products(const Inner<P, Rows> (&factors)[N]
     }
 }
 
-// The same for a batch of one row where a vector is as wide as a panel: rows of W one after the other, as the
-// processor itself fetches ahead best. Narrower vectors would spend more on the ends of many short sums.
+// Whether a vector is as wide as a panel.
 template <class T> constexpr bool wide_vectors = panel_parts<T> == 1;
+
+// The same for a batch of one row, and wide vectors: rows of W one after the other, as the processor itself
+// fetches ahead best. Narrow ones would spend more on the ends of rows than on the rows.
 template <class T, class P, int N>
 __attribute__((noinline)) Vec<T> inner_products_of_one(const Inner<P, 1> (&factors)[N], index count) {
     using O = Operand<T, P>;
