@@ -26,14 +26,25 @@ using Shape = std::vector<index>;
 
 // ---- DLPack's exchange by C functions ------------------------------------------------------------------
 //
-// Since version 1.3 a library may offer, on its array type, a table of C functions; the one used here gives
-// a view of an array in nanoseconds, where the exchange by Python objects takes microseconds.
-// Source: dlpack.h, `DLPackExchangeAPI`, https://github.com/dmlc/dlpack
+// Since version 1.3 a library may offer, on its array type, a table of C functions. Of two of them use is
+// made: a view of an array takes nanoseconds, and an array of the library around memory of ours half a
+// microsecond, where the exchange by Python objects takes microseconds for either. Source: dlpack.h,
+// `DLPackExchangeAPI`, https://github.com/dmlc/dlpack
+
+// Memory that an array holds until it ends (`DLManagedTensorVersioned`).
+struct Managed {
+    std::uint32_t major, minor;
+    void* owner;
+    void (*end)(Managed* self);
+    std::uint64_t flags;
+    nb::dlpack::dltensor tensor;
+};
 
 struct ExchangeApi {
     std::uint32_t major, minor;
     const ExchangeApi* older;
-    void (*unused[3])();
+    void (*unused[2])();
+    int (*wrap)(Managed* memory, void** object);
     int (*view)(void* object, nb::dlpack::dltensor* out);
 };
 
@@ -48,7 +59,7 @@ inline const ExchangeApi* exchange_api(PyTypeObject* type) {
     if (PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api"))
         api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
     while (api && api->major > 1) api = api->older;
-    if (api && (api->major != 1 || !api->view)) api = nullptr;
+    if (api && (api->major != 1 || !api->view || !api->wrap)) api = nullptr;
     Py_INCREF(type);
     known.emplace_back(type, api);
     return api;

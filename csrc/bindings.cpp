@@ -104,13 +104,17 @@ Call all_directions(const std::string& cell, const FlatWeights& flat, const std:
             .stacked = true,
             .threads = threads};
 }
+// An x of two dimensions that is not packed is a single step.
+void take_inputs(Call& call, const Array& x, const Array& h0, const Array& c0) {
+    call.x = readable(x, Form::rows), call.h0 = readable(h0), call.c0 = readable(c0);
+    call.single = x.dimensions() == 2 && call.weights.size() == 1 && !call.lengths && !call.batch_sizes;
+}
 Call all_directions(const std::string& cell, const FlatWeights& flat, const std::vector<Array>& weights,
                     nb::handle x, nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
                     bool batch_first, int threads) {
     Call call = all_directions(cell, flat, weights, batch_first, threads);
-    call.x = readable({x, "x"}, Form::rows);
-    call.h0 = readable({h0, "h0"}), call.c0 = readable({c0, "c0"});
     call.lengths = {lengths, "lengths"}, call.batch_sizes = {batch_sizes, "batch_sizes"};
+    take_inputs(call, {x, "x"}, {h0, "h0"}, {c0, "c0"});
     return call;
 }
 
@@ -161,9 +165,9 @@ nb::object new_reserve(const Call& call, nb::handle x) {
 }
 
 // y, h_n, c_n, the cell states and the reserve of a call, the last three where there are any or they are
-// wanted, as new tensors of the dtype of x.
+// wanted, as new tensors of the dtype of x. Of a single step there is no y beside h_n.
 struct NewResults {
-    nb::object y, h_n, c_n = nb::none(), cell_states = nb::none(), reserve = nb::none();
+    nb::object y = nb::none(), h_n, c_n = nb::none(), cell_states = nb::none(), reserve = nb::none();
 
     NewResults(const Call& call, nb::handle x, bool wants_cell_states, bool keeps) {
         call.check_dimensions();
@@ -171,18 +175,22 @@ struct NewResults {
         const index hidden = call.hidden(), output = call.output();
         const nb::dlpack::dtype dtype = call.x.dtype();
         const auto sequence = [&](index features) {
-            if (call.batch_sizes) return new_tensor(x, dtype, {call.x.size(0), features});
+            if (call.batch_sizes || call.single) return new_tensor(x, dtype, {call.x.size(0), features});
             return new_tensor(x, dtype, {call.x.size(0), call.x.size(1), features});
         };
-        y = sequence(directions * output);
-        h_n = new_tensor(x, dtype, {directions, batch, output});
+        const auto state = [&](index features) {
+            if (call.single) return new_tensor(x, dtype, {batch, features});
+            return new_tensor(x, dtype, {directions, batch, features});
+        };
+        if (!call.single) y = sequence(directions * output);
+        h_n = state(output);
         if (kernels().f32[call.cell].has_cell_state) {
-            c_n = new_tensor(x, dtype, {directions, batch, hidden});
+            c_n = state(hidden);
             if (wants_cell_states) cell_states = sequence(directions * hidden);
         }
         if (keeps) reserve = new_reserve(call, x);
     }
-    Results views() const { return results(y, h_n, c_n, cell_states, reserve); }
+    Results views() const { return results(y.is_none() ? h_n : y, h_n, c_n, cell_states, reserve); }
 };
 
 void run_forward(Call call, const NewResults& out) {
@@ -244,7 +252,8 @@ nb::list layer_backward(const std::string& cell, int directions, const nb::tuple
     return made;
 }
 
-// What a layer over a batch of whole sequences is given: plain tensors of a dtype the kernels have.
+// What a layer over a batch of whole sequences, or a cell, is given: plain tensors of a dtype the kernels
+// have.
 struct PlainLayer {
     Array x, h0, c0;
     std::vector<nb::object> parameters;  // those of the layer, found by name
@@ -255,7 +264,8 @@ struct PlainLayer {
              nb::handle type, nb::handle other_type) {
         PlainArrays plain(type, other_type);
         if (!plain.see(x_, "x", x) || !plain.see(h0_, "h0", h0) || !plain.see(c0_, "c0", c0)) return false;
-        if (x.dimensions() != 3 || !x.count() || !is_native(x.dtype())) return false;
+        const int dimensions = x.dimensions();
+        if ((dimensions != 3 && dimensions != 2) || !x.count() || !is_native(x.dtype())) return false;
         weights.reserve(names.size() * roles), parameters.reserve(names.size() * roles);
         for (nb::handle of_direction : names)
             for (nb::handle name : nb::borrow<nb::list>(of_direction)) {
@@ -293,7 +303,7 @@ nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::
     for (Array& weight : layer.weights) weight = readable(weight);
     const FlatWeights flat(layer.weights, checked_directions(static_cast<int>(names.size())));
     Call call = all_directions(cell, flat, layer.weights, batch_first, threads);
-    call.x = readable(layer.x, Form::rows), call.h0 = readable(layer.h0), call.c0 = readable(layer.c0);
+    take_inputs(call, layer.x, layer.h0, layer.c0);
     const NewResults out(call, x, false, false);
     run_forward(std::move(call), out);
     return nb::make_tuple(out.y, out.h_n, out.c_n);
@@ -424,9 +434,11 @@ NB_MODULE(_native, m) {
     m.def("layer_forward", &layer_forward, "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(),
           "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
           "cell_states"_a, "keep"_a,
-          "One layer in all its directions: y, h_n, c_n, cell_states and reserve, new tensors. With a "
-          "bfloat16 x all is bfloat16 but the reserve, which is float32; with a float32 x the matrices alone "
-          "may be.");
+          "One layer in all its directions: y, h_n, c_n, cell_states and reserve, new tensors. An x (B, D) "
+          "is a "
+          "single step, with states (B, n) and no y. With a bfloat16 x all is bfloat16 but the reserve, "
+          "which is "
+          "float32; with a float32 x the matrices alone may be.");
     m.def("layer_backward", &layer_backward, "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(),
           "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
           "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(), "d_c_n"_a.none(), "d_cell_states"_a.none(),
@@ -437,10 +449,12 @@ NB_MODULE(_native, m) {
         "Whether every new tensor is NaN before a kernel runs: for the tests.");
     m.def("infer", &infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
           "batch_first"_a, "threads"_a, "type"_a, "other_type"_a,
-          "One layer over whole sequences, with nothing kept: y, h_n and c_n; None for what is not plain.");
+          "One layer over whole sequences, or a single step, with nothing kept: y, h_n and c_n; None for "
+          "what is "
+          "not plain.");
     m.def("plain_weights", &plain_weights, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
           "type"_a, "other_type"_a,
-          "The weights of a layer over whole sequences, if all is plain; None if not.");
+          "The weights of a layer over whole sequences, or of a cell, if all is plain; None if not.");
     bind_measurements(m);
 }
 

@@ -119,18 +119,19 @@ struct Call {
     bool reverse;      // the first direction runs from the end; the second one always does
     bool stacked;      // states are (directions, B, n), otherwise (B, n)
     int threads;
+    bool single = false;  // one step of one direction: sequences are (B, n), like the states
 
     index directions() const { return static_cast<index>(weights.size()); }
     // What the shapes say, which have been checked: see check_dimensions.
     index hidden() const { return weights[0][weight_ih].size(0) / kernels().f32[cell].gates; }
     index output() const { return weights[0][weight_hh].size(1); }
     index batch() const {
-        if (!batch_sizes) return x.size(batch_first ? 0 : 1);
+        if (!batch_sizes) return x.size(batch_first || single ? 0 : 1);
         const index* values = OwnedLayout::integers(batch_sizes);
         return batch_sizes.size(0) ? std::max<index>(values[0], 0) : 0;
     }
     void check_dimensions() const {
-        const int dimensions = batch_sizes ? 2 : 3;
+        const int dimensions = batch_sizes || single ? 2 : 3;
         if (x.dimensions() != dimensions)
             throw std::invalid_argument("x: expected " + std::to_string(dimensions) + " dimensions, got " +
                                         std::to_string(x.dimensions()));
@@ -218,16 +219,19 @@ template <class T, class P = T> class Layer {
                 w[weight_peephole].contiguous<U>({3 * hidden_})};
     }
 
-    // A sequence that all directions share: (T, B, n), (B, T, n) or (rows, n); only n must be contiguous.
+    // A sequence that all directions share: (T, B, n), (B, T, n), (rows, n) or, of a single step, (B, n);
+    // only n must be contiguous.
     template <class U> Sequence<U> sequence(const Array& array, index features) const {
         if (!array) return {};
         U* data = array.data<U>();
-        if (call_.batch_sizes) array.check_shape({owned_.layout.rows, features});
+        if (call_.single) array.check_shape({owned_.layout.batch, features});
+        else if (call_.batch_sizes) array.check_shape({owned_.layout.rows, features});
         else if (call_.batch_first) array.check_shape({owned_.layout.batch, owned_.layout.steps, features});
         else array.check_shape({owned_.layout.steps, owned_.layout.batch, features});
         if (features > 1 && array.stride(array.dimensions() - 1) != 1)
             throw std::invalid_argument(std::string(array.name()) +
                                         ": expected the last dimension to be contiguous");
+        if (call_.single) return {data, 0, array.stride(0)};
         const int step = call_.batch_first && !call_.batch_sizes ? 1 : 0;
         return {data, array.stride(step), array.stride(call_.batch_sizes ? 0 : 1 - step)};
     }
@@ -241,7 +245,7 @@ template <class T, class P = T> class Layer {
 
     template <class U> U* state(const Array& array, index features, int direction) const {
         const index batch = owned_.layout.batch;
-        if (!call_.stacked) return array.contiguous<U>({batch, features});
+        if (!call_.stacked || call_.single) return array.contiguous<U>({batch, features});
         U* all = array.contiguous<U>({directions(), batch, features});
         return all ? all + direction * batch * features : nullptr;
     }
@@ -283,7 +287,8 @@ template <class T, class P = T> class Layer {
 
     void arrange() {
         const Array &x = call_.x, &batch_sizes = call_.batch_sizes;
-        if (batch_sizes) owned_.packed(x.size(0), batch_sizes);
+        if (call_.single) owned_.padded(1, x.size(0), {});
+        else if (batch_sizes) owned_.packed(x.size(0), batch_sizes);
         else
             owned_.padded(x.size(call_.batch_first ? 1 : 0), x.size(call_.batch_first ? 0 : 1),
                           call_.lengths);

@@ -1,9 +1,14 @@
 // New tensors of torch, for what a call gives.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <memory>
+#include <new>
 
 #include "arrays.hpp"
 #include "blocks.hpp"
@@ -13,10 +18,62 @@ namespace penstock {
 // For the tests: every new tensor is filled with NaN, so that what a kernel fails to write shows.
 inline bool poisons = false;
 
-// Uninitialised memory for a tensor of torch, from the blocks that are kept (csrc/blocks.hpp).
+constexpr std::size_t most_dimensions = 8;
+inline void check_dimensions(std::size_t dimensions) {
+    if (dimensions > most_dimensions) throw std::invalid_argument("shape: expected at most 8 dimensions");
+}
+
+// An uninitialised contiguous tensor as a library takes it by its table. Large ones are a block that an
+// earlier one has given back (csrc/blocks.hpp), as fresh pages cost as much as the arithmetic; small ones are
+// one piece of memory with what describes them.
+class Described {
+  public:
+    static Managed* make(nb::dlpack::dtype dtype, const index* shape, std::size_t dimensions,
+                         std::size_t bytes) {
+        check_dimensions(dimensions);
+        const bool is_large = bytes >= smallest_block;
+        std::unique_ptr<void, decltype(&std::free)> memory(
+            std::malloc(sizeof(Described) + (is_large ? 0 : bytes + line)), std::free);
+        if (!memory) throw std::bad_alloc();
+        Described* made = new (memory.get()) Described;
+        if (is_large) made->block_ = take_block(bytes);
+        const std::uintptr_t behind = (reinterpret_cast<std::uintptr_t>(made + 1) + line - 1) / line * line;
+        std::copy(shape, shape + dimensions, made->shape_.begin());
+        index stride = 1;
+        for (std::size_t i = dimensions; i-- > 0; stride *= shape[i]) made->stride_[i] = stride;
+        made->managed_ = {.major = 1, .minor = 0, .owner = made, .end = end, .flags = 0, .tensor = {}};
+        nb::dlpack::dltensor& tensor = made->managed_.tensor;
+        tensor.data = is_large ? made->block_ : reinterpret_cast<void*>(behind);
+        tensor.device = {nb::device::cpu::value, 0};
+        tensor.ndim = static_cast<std::int32_t>(dimensions), tensor.dtype = dtype;
+        tensor.shape = made->shape_.data(), tensor.strides = made->stride_.data();
+        memory.release();
+        return &made->managed_;
+    }
+
+  private:
+    static constexpr std::uintptr_t line = 64;
+    static void end(Managed* self) {
+        Described* made = static_cast<Described*>(self->owner);
+        if (made->block_) give_back_block(made->block_);
+        std::free(made);
+    }
+    Managed managed_;
+    void* block_ = nullptr;
+    std::array<index, most_dimensions> shape_, stride_;
+};
+
+inline nb::object tensor_by_table(const ExchangeApi& api, nb::dlpack::dtype dtype, const index* shape,
+                                  std::size_t dimensions, std::size_t bytes) {
+    void* made = nullptr;  // wrap steals the memory
+    if (api.wrap(Described::make(dtype, shape, dimensions, bytes), &made) != 0) throw nb::python_error();
+    return nb::steal(static_cast<PyObject*>(made));
+}
+
+// The same by Python's exchange, for a block.
 template <class T> nb::object tensor_of_block(const index* shape, std::size_t dimensions) {
-    std::array<std::size_t, 8> sizes{};
-    if (dimensions > sizes.size()) throw std::invalid_argument("shape: expected at most 8 dimensions");
+    check_dimensions(dimensions);
+    std::array<std::size_t, most_dimensions> sizes{};
     std::size_t count = 1;
     for (std::size_t i = 0; i < dimensions; ++i) count *= sizes[i] = static_cast<std::size_t>(shape[i]);
     void* block = take_block(count * sizeof(T));
@@ -33,9 +90,9 @@ inline nb::object tensor_of_block(nb::dlpack::dtype dtype, const index* shape, s
 // like.new_empty(*shape): torch's own memory.
 inline nb::object tensor_of_torch(nb::handle like, const index* shape, std::size_t dimensions) {
     static PyObject* const new_empty = PyUnicode_InternFromString("new_empty");
-    std::array<nb::object, 8> sizes;
-    std::array<PyObject*, 9> arguments{like.ptr()};
-    if (dimensions > sizes.size()) throw std::invalid_argument("shape: expected at most 8 dimensions");
+    check_dimensions(dimensions);
+    std::array<nb::object, most_dimensions> sizes;
+    std::array<PyObject*, most_dimensions + 1> arguments{like.ptr()};
     for (std::size_t i = 0; i < dimensions; ++i) {
         sizes[i] = nb::int_(shape[i]);
         arguments[i + 1] = sizes[i].ptr();
@@ -45,18 +102,18 @@ inline nb::object tensor_of_torch(nb::handle like, const index* shape, std::size
     return nb::steal(made);
 }
 
-// An uninitialised contiguous tensor of the dtype of `like`. Large ones take memory that an earlier one has
-// given back: fresh pages cost as much as the arithmetic.
+// An uninitialised contiguous tensor of `dtype`; `like` is a tensor of the library, and of that dtype.
 inline nb::object new_tensor(nb::handle like, nb::dlpack::dtype dtype, const index* shape,
                              std::size_t dimensions) {
-    index bytes = dtype.bits / 8;
-    for (std::size_t i = 0; i < dimensions; ++i) bytes *= shape[i];
-    const nb::object made = bytes >= static_cast<index>(smallest_block)
-                                ? tensor_of_block(dtype, shape, dimensions)
-                                : tensor_of_torch(like, shape, dimensions);
+    std::size_t bytes = dtype.bits / 8;
+    for (std::size_t i = 0; i < dimensions; ++i) bytes *= static_cast<std::size_t>(shape[i]);
+    const ExchangeApi* api = exchange_api(Py_TYPE(like.ptr()));
+    const nb::object made = api                       ? tensor_by_table(*api, dtype, shape, dimensions, bytes)
+                            : bytes >= smallest_block ? tensor_of_block(dtype, shape, dimensions)
+                                                      : tensor_of_torch(like, shape, dimensions);
     if (poisons && bytes) {
         const Array view(made, "poisoned", Access::write);
-        std::memset(view.bytes(), 0xff, static_cast<std::size_t>(bytes));
+        std::memset(view.bytes(), 0xff, bytes);
     }
     return made;
 }

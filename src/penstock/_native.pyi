@@ -55,9 +55,10 @@ def infer(
     threads: int,
     type: type,
     other_type: type,
-) -> tuple[Array, Array, Array | None] | None:
-    """One layer over whole sequences, with nothing kept: y, h_n and c_n; None for what is not plain.
+) -> tuple[Array | None, Array, Array | None] | None:
+    """One layer over whole sequences, or a single step, with nothing kept; None for what is not plain.
 
+    y, h_n and c_n, of a step, whose x is (B, D) and whose states are (B, n), None, h_n and c_n.
     names: of the weights of each direction, as `layer_forward` takes them, in `parameters`.
     """
 

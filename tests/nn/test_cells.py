@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import penstock.nn
+from penstock import ops
 from tests.nn.test_layers import assert_same, flat
 
 STOCK = [
@@ -80,8 +81,21 @@ def test_second_derivatives_and_maps(name: str, options: dict) -> None:
     cell = getattr(penstock.nn, name)(3, 4, dtype=torch.float64, **options)
     x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradgradcheck(lambda x: flat([cell(x, cell(x))]), x[0], fast_mode=True)
+    h, d_h = flat([cell(x[0])])[0], torch.randn(3, 2, 4, dtype=torch.float64)
+    batched = torch.autograd.grad(h, x, d_h, is_grads_batched=True, retain_graph=True)[0]
+    assert_same(batched, torch.stack([torch.autograd.grad(h, x, d, retain_graph=True)[0] for d in d_h]))
     mapped = flat([torch.func.vmap(cell)(x)])
     assert_same(mapped, [torch.stack(s) for s in zip(*(flat([cell(own)]) for own in x), strict=True)])
+
+
+@pytest.mark.parametrize(("name", "options"), [*STOCK, *EXTRA], ids=str)
+def test_a_batched_step_goes_straight_to_the_kernels(name: str, options: dict, monkeypatch) -> None:
+    cell = getattr(penstock.nn, name)(5, 9, **options)
+    expected = flat([cell(torch.ones(1, 3, 5)[0])])
+    monkeypatch.setattr(ops, "run", None)  # the long way
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert_same(flat([cell(torch.ones(3, 5))]), expected)
 
 
 def test_a_step_in_eval_mode_and_with_a_parametrization() -> None:

@@ -247,7 +247,8 @@ def test_the_kernels_refuse_what_would_be_read_out_of_bounds(change: dict, error
         ({"x": "text"}, TypeError, "x: expected an array on the CPU"),
         ({"x": zeros(4, 2, 3, device="meta")}, (RuntimeError, TypeError, BufferError), "meta|CPU|storage"),
         ({"x": zeros(4, 2, 3).int()}, TypeError, "x: expected dtype float32, float64 or bfloat16"),
-        ({"x": zeros(4, 2)}, ValueError, "x: expected 3 dimensions, got 2"),
+        ({"x": zeros(4)}, ValueError, "x: expected 3 dimensions, got 1"),
+        ({"x": zeros(4, 2)}, ValueError, r"x: expected shape \(4, 3\), got \(4, 2\)"),
         ({"x": zeros(4, 2, 4)}, ValueError, r"x: expected shape \(4, 2, 3\), got \(4, 2, 4\)"),
         ({"c0": zeros(1, 2, 5)}, ValueError, "c0: expected None, the cell gru has no cell state"),
         ({"lengths": torch.tensor([4, 2], dtype=torch.int32)}, TypeError, "a contiguous int64 vector"),
@@ -380,6 +381,30 @@ class TestWhole:
                     assert a.requires_grad == grad
                     assert torch.equal(a, b)
 
+    @pytest.mark.parametrize("rows", [1, 2, 40])
+    def test_a_single_step_is_a_sequence_of_one(self, rows: int) -> None:
+        """The same bits, forward and backward, without the first dimension."""
+        parameters, names, _, x, h0, c0 = self.problem(1, rows)
+        inputs = [t.requires_grad_() for t in (x, h0, c0, *parameters.values())]
+        for state, steps in (((h0, c0), (h0[0], c0[0])), ((None, None), (None, None))):
+            with torch.no_grad():
+                inferred = ops.whole("lstm", parameters, names, x[0], *steps, False)
+            expected = ops.whole("lstm", parameters, names, x, *state, False)
+            got = ops.whole("lstm", parameters, names, x[0], *steps, False)
+            assert inferred is not None
+            assert got is not None
+            assert expected is not None
+            assert inferred[0] is got[0] is None
+            d_h, d_c = torch.randn(2, rows, 10)
+            wanted = inputs[:3] if state[0] is not None else inputs[:1]
+            wanted = [*wanted, *inputs[3:]]
+            results = []
+            for (_, h, c), d in ((expected, (d_h[None], d_c[None])), (got, (d_h, d_c))):
+                assert c is not None
+                results.append([h.view(rows, 10), c.view(rows, 10), *torch.autograd.grad([h, c], wanted, d)])
+            assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(inferred[1:], got[1:], strict=True))  # type: ignore[arg-type]
+
     def test_cells_without_a_cell_state_have_none(self) -> None:
         parameters = {"ih": torch.randn(10, 5), "hh": torch.randn(10, 10)}
         with torch.no_grad():
@@ -415,7 +440,7 @@ class TestWhole:
 
         with torch.set_grad_enabled(grad):
             assert whole() is not None
-            assert whole(x=x[0]) is None
+            assert whole(x=x[0, 0]) is None
             assert whole(x=x[:0]) is None
             assert whole(h0=h0.double()) is None
             assert whole(x=x.half()) is None
@@ -430,6 +455,8 @@ class TestWhole:
         parameters, names, _, x, h0, c0 = self.problem()
         with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
             ops.whole("lstm", parameters, names, x, h0[..., :4].contiguous(), c0, False)
+        with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
+            ops.whole("lstm", parameters, names, x[0], h0, c0, False)
 
 
 class Mine(torch.Tensor):

@@ -1,5 +1,6 @@
 """`RNNCell`, `LSTMCell` and `GRUCell`: one step of a layer, torch.nn's cells on Penstock's kernels."""
 
+import functools
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from penstock.nn.autocast import autocast_dtype, cast, without_autocast
 from penstock.nn.run import State
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
+
+
+@functools.cache
+def _names(bias: bool, peephole: bool) -> list[list[str]]:
+    """Those that a cell has, as `ops.whole` wants them."""
+    return [[*NAMES[: 4 if bias else 2], *NAMES[4:][:peephole]]]
 
 
 class _RecurrentCell(nn.RNNCellBase):
@@ -52,6 +59,23 @@ class _RecurrentCell(nn.RNNCellBase):
 
     def _step(self, input: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         """(h, c) after one step, c None for cells without one; batched or not as the input."""
+        return self._quick_step(input, *state) or self._any_step(input, state)
+
+    def _quick_step(
+        self, x: Tensor, h: Tensor | None, c: Tensor | None
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """As `_Recurrent._run_whole` (layers.py): the usual case in the fewest steps, None for any other."""
+        if x.dim() != 2 or torch.is_autocast_enabled("cpu"):
+            return None
+        try:
+            found = ops.whole(
+                self._cell(), self._parameters, _names(self.bias, self.peephole), x, h, c, False
+            )
+        except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
+            return None
+        return None if found is None else found[1:]
+
+    def _any_step(self, input: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         weights, dtype = self._weights(), autocast_dtype(input)
         if dtype is not None:
             input, state, weights = cast(input, dtype), cast(state, dtype), cast(weights, dtype)

@@ -22,7 +22,8 @@ from penstock.ops.route import are_mapped_by_autograd, is_plain, is_transformed,
 class PlainLayer(Function):
     """The forward pass where only autograd looks on: with as little around the kernels as can be.
 
-    (options, cell_states, lengths, batch_sizes, x, h0, c0, *weights) to y, h_n, c_n and the cell states.
+    (options, cell_states, lengths, batch_sizes, x, h0, c0, *weights) to y, h_n, c_n and the cell states. The
+    only one that takes single steps.
     """
 
     @staticmethod
@@ -89,11 +90,29 @@ def _gradients(ctx, d_outputs: tuple, needs: Sequence[bool]) -> Any:
         return kernel.backward(
             d_outputs, x, h0, c0, tuple(weights), reserve, lengths, batch_sizes, ctx.options, needs
         )
+    if kernel.is_single(inputs[0], batch_sizes):
+        return _gradients_of_step(ctx.options, d_outputs, inputs, reserve, needs)
+    return _seen_gradients(ctx.options, d_outputs, inputs, lengths, batch_sizes, reserve, needs)
+
+
+def _seen_gradients(options: Options, d_outputs, inputs, lengths, batch_sizes, reserve, needs) -> Any:
+    """By a function, for whoever looks on."""
     if are_mapped_by_autograd(d_outputs):
-        return reference.gradients(d_outputs, inputs, lengths, batch_sizes, ctx.options)
+        return reference.gradients(d_outputs, inputs, lengths, batch_sizes, options)
     differentiated = torch.is_grad_enabled() or is_transformed()
     backward = LayerBackward.apply if differentiated else LayerBackward.forward
-    return backward(ctx.options, needs, lengths, batch_sizes, reserve, *d_outputs, *inputs)
+    return backward(options, needs, lengths, batch_sizes, reserve, *d_outputs, *inputs)
+
+
+def _gradients_of_step(options: Options, d_outputs, inputs, reserve, needs) -> Any:
+    """The same for a single step, as a sequence of one."""
+    _, *d_states = d_outputs
+    d_states = [None if d is None else d[None] for d in d_states]
+    sequence = [None if t is None else t[None] for t in inputs[:3]]
+    gradients = _seen_gradients(
+        options, (None, *d_states), [*sequence, *inputs[3:]], None, None, reserve[None], needs
+    )
+    return *(None if g is None else g[0] for g in gradients[:3]), *gradients[3:]
 
 
 class LayerBackward(Function):

@@ -1,15 +1,15 @@
 """The native kernels on torch tensors.
 
 Sequences are (T, B, n), or (B, T, n) with `batch_first`, or packed (rows, n) with `batch_sizes` as in
-torch.nn.utils.rnn.PackedSequence. The directions of a bidirectional layer lie side by side in the last
-dimension of y, first the forward one. The weights come as one flat tuple, for each direction those that exist
-of the fields of `penstock.cells.Weights`, in this order. Shapes, dtypes and the values of lengths are checked
-by csrc/calls.hpp; memory for what they give, and copies of what does not lie as they read it, come from
-csrc/tensors.hpp.
+torch.nn.utils.rnn.PackedSequence. A single step is (B, n) without either, like its states, and has no y. The
+directions of a bidirectional layer lie side by side in the last dimension of y, first the forward one. The
+weights come as one flat tuple, for each direction those that exist of the fields of `penstock.cells.Weights`,
+in this order. Shapes, dtypes and the values of lengths are checked by csrc/calls.hpp; memory for what they
+give, and copies of what does not lie as they read it, come from csrc/tensors.hpp.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ from penstock import _native
 from penstock.cells import CELLS
 
 Weights = Sequence[Tensor]
+
+
+def is_single(x: Tensor, batch_sizes: Tensor | None) -> bool:
+    """Whether a call is a single step."""
+    return batch_sizes is None and x.dim() == 2
 
 
 class Options(NamedTuple):
@@ -49,8 +54,8 @@ def forward(
     options: Options,
     cell_states: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """One layer: y, h_n, c_n, the cell states and the reserve.
+) -> tuple[Any, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """One layer: y (None of a single step), h_n, c_n, the cell states and the reserve.
 
     The last three are None where there are none: the cell states unless asked for, the reserve unless it is
     to `keep` for a backward pass.

@@ -74,9 +74,10 @@ def whole(
     h0: Tensor | None,
     c0: Tensor | None,
     batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor | None] | None:
+) -> tuple[Any, Tensor, Tensor | None] | None:
     """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y, h_n and c_n.
 
+    Or of a single step, where x is (B, D) and the states are (B, n): then y is None.
     names: of the weights of each direction among the parameters: the kernels find them themselves. None
     where this is not that case.
     """
