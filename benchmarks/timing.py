@@ -16,7 +16,7 @@ LEAST = 3
 """Timed calls at least, however long one takes."""
 SETTLE = 0.015
 """Seconds until the threads of the contestant before have gone to sleep: OpenMP's wait in a loop at first."""
-SHORT_CALL = 0.005
+SHORT_CALL = 0.02
 """Bursts of calls under so many seconds start with one that is not timed and fills the caches."""
 
 

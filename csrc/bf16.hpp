@@ -12,7 +12,7 @@
 
 #include <bit>
 
-#include "gemm.hpp"
+#include "inner.hpp"
 #include "kernels.hpp"
 
 namespace penstock::PENSTOCK_ISA {

@@ -5,123 +5,10 @@
 // running rows are touched (see Layout): a ragged batch costs what its steps cost.
 #pragma once
 
-#include "pack.hpp"
+#include "direct.hpp"
+#include "forward_plan.hpp"
 
 namespace penstock::PENSTOCK_ISA {
-
-template <class C, class T, class M> struct ForwardPlan {
-    using S = Sizes<C, T>;
-    using Matrix = typename M::Matrix;
-    // Bytes of weights up to which a core's own cache holds them until the next step.
-    static constexpr index near_weights = 1 << 20;
-    const ForwardArguments<T, Matrix>& p;
-    S sizes;
-    Infinity infinity;
-    bool direct;    // few rows: products with the weights as they are
-    bool together;  // both products of a step at once: of a single step, or where their weights are near
-    bool h_in_y;    // nothing is kept and a row of y is as wide as a state: h lives there
-    GateWeights<C, T, M> input, recurrent;
-    GateWeights<C, T, M> candidate;   // for reset_before
-    T *projection, *bias, *peephole;  // packed
-    States<T> h0, c0;
-    T *gates, *h, *c;  // of every pair (in the reserve), or of a chunk, of two steps and of one
-    T *full, *reset;   // h before the projection, r * h: one row a batch row
-    // Tables of rows, for each thread:
-    const T **x_rows, **h_rows, **old_c_rows, **reset_rows;
-    T **c_rows, **new_h_rows, **new_c_rows, **out_rows;
-    bf16 *rounded_x, *rounded_h;  // rows of A where products are rounded, for each thread
-    index scratch;                // rows a thread's tables have
-    index turn;                   // of the calls of this thread that keep nothing
-
-    ForwardPlan(Arena& arena, const ForwardArguments<T, Matrix>& p_)
-        : p(p_),
-          sizes{p_.input, p_.hidden, p_.output},
-          direct(p_.layout.rows <= direct_rows),
-          together(direct ? p_.layout.steps == 1 && !shallow()
-                          : by_tiles && one_span<C> &&
-                                sizes.gates * (kept_depth<M>(sizes.input) + kept_depth<M>(sizes.output)) *
-                                        index(sizeof(bf16)) <=
-                                    near_weights),
-          h_in_y(!p_.reserve && !p_.weights.projection && sizes.hidden == sizes.units),
-          input(arena, p_.weights.ih, sizes.input, C::input, C::input_gate, sizes, direct && !shallow()),
-          recurrent(arena, p_.weights.hh, sizes.output, C::recurrent, C::recurrent_gate, sizes, direct),
-          candidate(arena, p_.weights.hh, sizes.output, candidate_span(), C::recurrent_gate, sizes,
-                    direct || !C::reset_before),
-          h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
-          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout) {
-        static thread_local index turns = 0;
-        turn = p.reserve ? 0 : turns++;
-        const index batch = p.layout.batch;
-        const bool projected = p.weights.projection != nullptr;
-        projection = arena.take<T>(projected ? sizes.hidden * sizes.outputs : 0);
-        bias = arena.take<T>(sizes.gates);
-        peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
-        full = arena.take<T>(projected ? batch * sizes.units : 0);
-        reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
-        scratch = batch + chunk_rows<M> + tile_edge;
-        if (p.reserve) {
-            gates = p.reserve;
-            c = gates + p.layout.rows * sizes.gates;
-            h = C::gate_is_state ? gates : c + p.layout.rows * sizes.cell_states;
-        } else {
-            gates = arena.take<T>((batch + p.threads * chunk_rows<M>)*sizes.gates);
-            c = arena.take<T>(batch * sizes.cell_states);
-            h = arena.take<T>(h_in_y ? 0 : 2 * batch * sizes.outputs);
-        }
-        rounded_x = arena.take<bf16>(p.threads * rounded_rows() * kept_depth<M>(sizes.input));
-        rounded_h = arena.take<bf16>(p.threads * rounded_rows() * kept_depth<M>(sizes.output));
-        x_rows = arena.take<const T*>(p.threads * scratch);
-        h_rows = arena.take<const T*>(p.threads * scratch);
-        old_c_rows = arena.take<const T*>(p.threads * scratch);
-        reset_rows = arena.take<const T*>(p.threads * scratch);
-        c_rows = arena.take<T*>(p.threads * scratch);
-        new_h_rows = arena.take<T*>(p.threads * scratch);
-        new_c_rows = arena.take<T*>(p.threads * scratch);
-        out_rows = arena.take<T*>(p.threads * scratch);
-    }
-
-    index rounded_rows() const { return rounds_rows() ? scratch : 0; }
-    // The few rows of a direct product are rounded where the weights are.
-    bool rounds_rows() const { return rounds<M> && (!direct || same<Matrix, bf16>); }
-    static constexpr Span candidate_span() {
-        if constexpr (C::reset_before) return C::candidate;
-        else return {0, 0};
-    }
-
-    // Inputs so few that inner products of them are mostly the sums over a vector.
-    bool shallow() const { return !rounds<M> && sizes.input < sizes.panel; }
-
-    void pack(const Team& team) {
-        const Weights<const T, const Matrix>& w = p.weights;
-        if (input.packed) input.pack(sizes, team, infinity);
-        if (!direct) {
-            recurrent.pack(sizes, team, infinity);
-            if (C::reset_before) candidate.pack(sizes, team, infinity);
-        }
-        pack_bias<C>(bias, w, sizes, team);
-        if (w.projection) pack_transposed(projection, w.projection, sizes.states(), sizes.hidden, team);
-        if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
-        if (C::has_cell_state && !p.reserve)
-            for (index b = team.begin(p.layout.batch); b < team.end(p.layout.batch); ++b)
-                copy(c + b * sizes.units, c0.at(b), sizes.units);
-    }
-
-    T* h_at(index time, index row) const {
-        if (p.reserve) return h + (p.layout.offset[time] + row) * sizes.outputs;
-        if (h_in_y) return p.y.at(p.layout, time, row);
-        return h + ((time & 1) * p.layout.batch + row) * sizes.outputs;
-    }
-    T* c_at(index time, index row) const {
-        return c + (p.reserve ? p.layout.offset[time] + row : row) * sizes.units;
-    }
-    const T* c_before(const Step& step, index row) const {
-        if (!p.reserve) return c + row * sizes.units;  // c0 until the row runs
-        return row < step.previous_rows ? c_at(step.previous, row) : c0.at(row);
-    }
-    const T* h_before(const Step& step, index row) const {
-        return row < step.previous_rows ? h_at(step.previous, row) : h0.at(row);
-    }
-};
 
 // One thread's share of a block of rows, over all steps.
 template <class C, class T, class M> class ForwardPass {
@@ -226,12 +113,7 @@ template <class C, class T, class M> class ForwardPass {
         }
     }
 
-    // Rows of A: where they are, and where they are rounded for the products that want them so.
-    struct Operands {
-        const T* const* rows;
-        const bf16* rounded;
-    };
-    Operands inputs_from(index pair) const {
+    Operands<T> inputs_from(index pair) const {
         return {x_rows_ + pair, rounded_x_ + pair * kept_depth<M>(sizes_.input)};
     }
 
@@ -242,7 +124,7 @@ template <class C, class T, class M> class ForwardPass {
                 plan_.infinity.met(round_row<M::parts>(to + i * kept_depth<M>(depth), rows[i], depth));
     }
 
-    Factors factors(index g, const GateWeights<C, T, M>& weights, const Operands& a) const {
+    Factors factors(index g, const GateWeights<C, T, M>& weights, const Operands<T>& a) const {
         if constexpr (!rounds<M>) return {};
         else
             return {a.rounded, kept_depth<M>(weights.depth), padded_depth(weights.depth),
@@ -250,10 +132,10 @@ template <class C, class T, class M> class ForwardPass {
     }
 
     // Both products with one group of units, where they are computed at once.
-    void both_products(index g, const Operands& x, const Operands& h, index rows) {
+    void both_products(index g, const Operands<T>& x, const Operands<T>& h, index rows) {
         if (plan_.direct)
-            return direct_products(g, {plan_.input, x}, {plan_.recurrent, h}, rows,
-                                   plan_.bias + g * S::group * S::unit_gates);
+            return direct(g, rows, plan_.bias + g * S::group * S::unit_gates)
+                .compute({plan_.input, x}, {plan_.recurrent, h});
         [[maybe_unused]] const index width = sizes_.group_panels(g) * C::slots;
         if constexpr (rounds<M>)
             multiply<M::parts>({.factors = {factors(g, plan_.input, x), factors(g, plan_.recurrent, h)},
@@ -264,15 +146,19 @@ template <class C, class T, class M> class ForwardPass {
                                rows);
     }
 
+    DirectProducts<C, T, M> direct(index g, index rows, const T* bias) const {
+        return {sizes_, p_.layout.batch, g, c_rows_, rows, bias};
+    }
+
     bool are_far(const GateWeights<C, T, M>& weights) const {
         return sizes_.units * weights.span.count * kept_depth<M>(weights.depth) * index(sizeof(Kept)) >
                plan_.near_weights;
     }
 
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
-    void product(index g, const GateWeights<C, T, M>& weights, const Operands& a, index rows, const T* bias,
-                 bool a_is_far, const Kept* after) {
-        if (!weights.packed) return direct_products(g, {weights, a}, rows, bias);
+    void product(index g, const GateWeights<C, T, M>& weights, const Operands<T>& a, index rows,
+                 const T* bias, bool a_is_far, const Kept* after) {
+        if (!weights.packed) return direct(g, rows, bias).compute({weights, a});
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
         if constexpr (rounds<M>)
@@ -300,68 +186,6 @@ template <class C, class T, class M> class ForwardPass {
                         rows);
     }
 
-    // A product with the weights as they are.
-    struct Direct {
-        const GateWeights<C, T, M>& weights;
-        Operands a;
-        bool reaches(index slot) const {
-            return slot >= weights.span.begin && slot < weights.span.begin + weights.span.count;
-        }
-    };
-    // One for one group of units; or the sum of two, in the slots that either reaches.
-    void direct_products(index g, const Direct& one, index rows, const T* bias) {
-        for (index q = 0; q < sizes_.group_panels(g); ++q)
-            for (index slot = one.weights.span.begin; one.reaches(slot); ++slot)
-                direct_slot<1>({&one}, g, q, slot, rows, bias);
-    }
-    void direct_products(index g, const Direct& one, const Direct& other, index rows, const T* bias) {
-        for (index q = 0; q < sizes_.group_panels(g); ++q)
-            for (index slot = 0; slot < C::slots; ++slot)
-                if (one.reaches(slot) && other.reaches(slot))
-                    direct_slot<2>({&one, &other}, g, q, slot, rows, bias);
-                else direct_slot<1>({one.reaches(slot) ? &one : &other}, g, q, slot, rows, bias);
-    }
-    template <int N> void direct_slot(const Direct* const (&products)[N], index g, index q, index slot,
-                                      index rows, const T* bias) {
-        constexpr index lanes = Simd<T>::lanes;
-        for (index part = 0; part < panel; part += lanes) {
-            const index unit = (g * S::group + q) * panel + part;
-            const index count = max(0, min(lanes, sizes_.hidden - unit));
-            const index at = q * S::unit_gates + slot * panel + part;
-            index i = 0;
-            for (; i + inner_rows <= rows; i += inner_rows)
-                inner_tile<inner_rows>(products, slot, unit, count, i, at, bias);
-            switch (rows - i) {
-                case 1: inner_tile<1>(products, slot, unit, count, i, at, bias); break;
-                case 2: inner_tile<2>(products, slot, unit, count, i, at, bias); break;
-                case 3: inner_tile<3>(products, slot, unit, count, i, at, bias); break;
-                default: break;
-            }
-        }
-    }
-    template <index Rows, int N>
-    void inner_tile(const Direct* const (&products)[N], index slot, index unit, index count, index row,
-                    index at, const T* bias) {
-        Inner<Matrix, Rows> factors[N];
-        for (int n = 0; n < N; ++n) {
-            const GateWeights<C, T, M>& weights = products[n]->weights;
-            factors[n].w = weights.row(sizes_, unit, slot), factors[n].depth = weights.depth;
-            for (index i = 0; i < Rows; ++i) factors[n].a[i] = direct_operand(*products[n], row + i);
-        }
-        Vec<T> sum[Rows] = {};
-        const bool row_by_row = wide_vectors<T> && p_.layout.batch == 1;
-        if constexpr (Rows == 1)
-            if (row_by_row) sum[0] = inner_products_of_one<T, Matrix>(factors, count);
-        if (count && !row_by_row) inner_products<T, Matrix>(factors, count, sum);
-        for (index i = 0; i < Rows; ++i)
-            store(c_rows_[row + i] + at, sum[i] + load(bias ? bias + at : c_rows_[row + i] + at));
-    }
-    const Matrix* direct_operand(const Direct& product, index row) const {
-        if constexpr (same<Matrix, bf16>)
-            return product.a.rounded + row * kept_depth<M>(product.weights.depth);
-        else return product.a.rows[row];
-    }
-
     index compute(const Step& step, index pair, bool hoisted) {
         const index rows = running(step.rows);
         const Gates<C, T> gates = gates_of(step, pair);
@@ -377,7 +201,7 @@ template <class C, class T, class M> class ForwardPass {
             const index g = back ? first_group_ + last_group_ - 1 - n : n;
             for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
             const index next = back ? g - 1 : g + 1;
-            const Operands h{h_rows_, rounded_h_};
+            const Operands<T> h{h_rows_, rounded_h_};
             if (!hoisted && plan_.together) both_products(g, inputs_from(pair), h, rows);
             else {
                 if (!hoisted)

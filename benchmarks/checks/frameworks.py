@@ -1,7 +1,7 @@
 """Training beside the frameworks that want a process of their own: Keras on TensorFlow and JAX.
 
-One process for each number of threads (in the full grid also for each cell), bound to so many cores; ours is
-checked and timed in it, in turns with the framework.
+One process for each number of threads and each cell, in the short grid for the largest number and all cells,
+bound to so many cores; ours is checked and timed in it, in turns with the framework.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,11 +35,12 @@ def cases(settings: Settings) -> Iterable[Case]:
     # Starting TensorFlow takes longer than a short measurement: one process then has all cells.
     groups = [[kind.name] for kind in settings.kinds]
     groups = groups if settings.is_full else [[kind.name for kind in settings.kinds]]
+    threads = settings.threads if settings.is_full else settings.threads[-1:]
     for name in settings.peers:
         if not peers.PEERS[name].trains or not settings.wants(f"training-{name}"):
             continue
         for kinds in groups:
-            for n in settings.threads:
+            for n in threads:
                 arguments = {
                     "name": name,
                     "kinds": kinds,

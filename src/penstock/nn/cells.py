@@ -1,6 +1,5 @@
 """`RNNCell`, `LSTMCell` and `GRUCell`: one step of a layer, torch.nn's cells on Penstock's kernels."""
 
-import functools
 from typing import Any
 
 import torch
@@ -11,12 +10,12 @@ from penstock.nn.autocast import autocast_dtype, cast, without_autocast
 from penstock.nn.run import State
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
-
-
-@functools.cache
-def _names(bias: bool, peephole: bool) -> list[list[str]]:
-    """Those that a cell has, as `ops.whole` wants them."""
-    return [[*NAMES[: 4 if bias else 2], *NAMES[4:][:peephole]]]
+OWN_NAMES = {
+    (bias, peephole): [[*NAMES[: 4 if bias else 2], *NAMES[4:][:peephole]]]
+    for bias in (False, True)
+    for peephole in (False, True)
+}
+"""Of a cell with or without biases and peepholes, as `ops.whole` wants them."""
 
 
 class _RecurrentCell(nn.RNNCellBase):
@@ -69,7 +68,7 @@ class _RecurrentCell(nn.RNNCellBase):
             return None
         try:
             found = ops.whole(
-                self._cell(), self._parameters, _names(self.bias, self.peephole), x, h, c, False
+                self._cell(), self._parameters, OWN_NAMES[self.bias, self.peephole], x, h, c, False
             )
         except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
             return None

@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from penstock.files import atomic_write
 from penstock.training.averaging import not_monotone
 from penstock.training.config import TrainingOptions
 from penstock.training.learner import Learner
 from penstock.training.observer import Observer
+from penstock.training.tensorboard import SummaryWriter
 from penstock.training.workspace import Workspace
 
 _LOG_EVERY = 20  # steps between two points in TensorBoard

@@ -1,0 +1,275 @@
+// What a backward pass needs before it starts: which way its products go, weights packed for them, and where
+// everything lies.
+#pragma once
+
+#include "pack.hpp"
+
+namespace penstock::PENSTOCK_ISA {
+
+// Where one row of a step keeps its values.
+template <class T> struct BackwardRow {
+    index b, pair;
+    T* d_gates;
+    const T *h_prev, *c_prev, *c, *d_reset;
+    T *d_h, *d_c, *full, *reset;
+};
+
+// The gate gradients of a span, rounded, one row a pair: operands of the products with its weights.
+template <class M> struct RoundedGates {
+    Span span;
+    index values;  // of a row, without the zeros after them
+    bf16* data = nullptr;
+
+    index depth() const { return padded_depth(values); }
+    // Not a multiple of the page size: rows would compete for the same places of the cache.
+    index stride() const { return depth() * M::parts + depth_unit; }
+    bf16* row(index pair) const { return data + pair * stride(); }
+
+    // c (+)= the gates of some pairs * W, for a team's groups of columns.
+    template <class T> void multiply(index pair, index rows, const bf16* w, Columns<T> columns,
+                                     const Team& team, T* const* c, bool accumulate) const {
+        each_slice(depth(), [&](index k, index count) {
+            for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group) {
+                const index width = columns.width(group), begin = columns.begin(group);
+                const Factors all{row(pair), stride(), depth(), w + begin * kept_depth<M>(values)};
+                PENSTOCK_ISA::multiply<M::parts>({.factors = {all.template slice<M::parts>(k, count, width)},
+                                                  .width = width,
+                                                  .c = c,
+                                                  .c_offset = begin,
+                                                  .columns = columns.valid(group),
+                                                  .accumulate = accumulate || k,
+                                                  .sums_apart = accumulate},
+                                                 rows);
+            }
+        });
+    }
+};
+
+template <class C, class T, class M> struct BackwardPlan {
+    using S = Sizes<C, T>;
+    using Matrix = typename M::Matrix;
+    // Whose weights' gradients are summed together: more of them read the operands less often.
+    static constexpr index panels_at_once = rounds<M> && by_tiles ? 256 / S::unit_gates : 1;
+    const BackwardArguments<T, Matrix>& p;
+    S sizes;
+    Infinity infinity;
+    bool direct_recurrent;  // few rows: products with the weights as they are
+    bool rounded;           // products of numbers rounded to bf16
+    bool direct_input;
+    Columns<T> inputs, states, hidden;  // of the products
+    Packed<T> input, recurrent;         // weights packed for C = A * W
+    T *candidate, *projection, *peephole;
+    States<T> h0, c0;
+    const T *gates, *c, *h;  // the reserve
+    T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
+    T *d_full, *d_reset;     // gradients of h before the projection, of r * h: one row a batch row
+    T* own_d_x;              // of every pair, where d_x is added to
+    // Where the weights' gradients are summed: the caller's, or, where one sum would be so long that its
+    // rounding errors tell, sums of some chunks each.
+    Weights<T> sums;
+    bool folds;
+    // Of the pairs of a chunk:
+    index most_pairs, capacity;    // how many fit the cache, how many there can be
+    T* d_gates;                    // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;         // for a projection: h before it, gradient after it
+    T* reset;                      // r * h_prev
+    const T **x_rows, **h_rows;    // what the weights were multiplied with
+    Packed<T> x_packed, h_packed;  // the same, packed for the products
+    T* full_packed;
+    RoundedGates<M> rounded_input, rounded_recurrent;  // one and the same where the spans are
+    bf16* rounded_columns;                             // for each thread the gates of some panels, transposed
+    const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
+    T** d_x_rows;
+    T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
+    BackwardRow<T>* rows;                         // for each thread, those of a step
+    const T** a_rows;                             // for each thread, a panel's gates
+    T** out_rows;
+
+    BackwardPlan(Arena& arena, const BackwardArguments<T, Matrix>& p_)
+        : p(p_),
+          sizes{p_.input, p_.hidden, p_.output},
+          direct_recurrent(is_direct(p_.output)),
+          rounded(rounds<M> && !direct_recurrent),
+          direct_input(!rounded && is_direct(p_.input)),
+          inputs{p_.input},
+          states{p_.output, narrow() ? index(1) : max_width},
+          hidden{p_.hidden},
+          h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
+          c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout),
+          sums(p_.d_weights) {
+        const index batch = p.layout.batch, pairs = p.layout.rows;
+        const bool projected = p.weights.projection != nullptr;
+        input = take_packed(arena, p.d_x.data && !direct_input ? depth_of_b(C::input) * inputs.padded() : 0);
+        recurrent =
+            take_packed(arena, direct_recurrent || !flows() ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
+        candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
+        projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
+        peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
+        gates = p.reserve;
+        c = gates + pairs * sizes.gates;
+        h = C::gate_is_state ? gates : c + pairs * sizes.cell_states;
+        d_h = arena.take<T>(batch * sizes.outputs);
+        d_c = arena.take<T>(batch * sizes.cell_states);
+        d_full = arena.take<T>(projected ? batch * sizes.units : 0);
+        d_reset = arena.take<T>(C::reset_before ? batch * sizes.units : 0);
+        own_d_x = arena.take<T>(p.d_x.data && p.add_to_d_x ? pairs * sizes.input : 0);
+        const index values = sizes.gates + sizes.input + sizes.outputs;  // of a pair: gradients and operands
+        most_pairs = max(block_rows, min(gradient_chunk / values, 2048));
+        capacity = min(most_pairs, pairs);
+        folds = pairs > 2 * folded_chunks * capacity;
+        if (folds) take_sums(arena);
+        d_gates = arena.take<T>(capacity * sizes.gates);
+        full = arena.take<T>(projected ? capacity * sizes.units : 0);
+        d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
+        reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
+        x_packed = take_packed(arena, p.d_weights.ih ? depth_of_pairs() * inputs.padded() : 0);
+        h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
+        rounded_input = take_rounded(arena, C::input);
+        rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent);
+        rounded_columns =
+            arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
+        x_rows = arena.take<const T*>(capacity);
+        h_rows = arena.take<const T*>(capacity);
+        full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
+        gate_rows = arena.take<const T*>(capacity);
+        c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
+        c_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
+        projected_rows = arena.take<const T*>(projected ? capacity : 0);
+        d_x_rows = arena.take<T*>(p.d_x.data ? capacity : 0);
+        d_h_rows = arena.take<T*>(batch);
+        d_full_rows = arena.take<T*>(projected ? batch : 0);
+        d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
+        rows = arena.take<BackwardRow<T>>(p.threads * batch);
+        a_rows = arena.take<const T*>(p.threads * S::unit_gates);
+        out_rows = arena.take<T*>(p.threads * panels_at_once * S::unit_gates);
+        if (!arena.fits()) return;
+        for (index k = 0; k < capacity; ++k) gate_rows[k] = gate_row(k);
+        for (index b = 0; b < batch; ++b) {
+            d_h_rows[b] = d_h + b * sizes.outputs;
+            if (projected) d_full_rows[b] = d_full + b * sizes.units;
+            if (C::reset_before) d_reset_rows[b] = d_reset + b * sizes.units;
+        }
+    }
+
+    // Calls f(sum, gradient, count) for each of the weights that have a gradient.
+    template <class F> void each_gradient(F f) {
+        const index rows = C::gates * sizes.hidden;
+        const Weights<T>& d = p.d_weights;
+        if (d.ih) f(sums.ih, d.ih, rows * sizes.input);
+        if (d.hh) f(sums.hh, d.hh, rows * sizes.output);
+        if (d.bias_ih) f(sums.bias_ih, d.bias_ih, rows);
+        if (d.bias_hh) f(sums.bias_hh, d.bias_hh, rows);
+        if (d.projection) f(sums.projection, d.projection, sizes.output * sizes.hidden);
+        if (d.peephole) f(sums.peephole, d.peephole, 3 * sizes.hidden);
+    }
+    void take_sums(Arena& arena) {
+        each_gradient([&](T*& sum, T*, index count) { sum = arena.take<T>(count); });
+    }
+    // The sums of some chunks go into the gradients.
+    void fold(bool first, const Team& team) {
+        each_gradient([&](T* sum, T* gradient, index count) {
+            for (index j = team.begin(count); j < team.end(count); ++j)
+                gradient[j] = first ? sum[j] : gradient[j] + sum[j];
+        });
+    }
+
+    // Whether any step hands a gradient on.
+    bool flows() const { return p.d_h0 || p.layout.steps > 1; }
+    // Narrow groups of columns where threads share them out and there are few.
+    bool narrow() const {
+        return shares_units<C, T>(sizes, p.layout, p.weights.projection, p.threads) &&
+               p.output < 2 * max_width * panel_width<T> * p.threads;
+    }
+    // Whether the rows are few, and products can read a matrix of so many columns in whole vectors.
+    bool is_direct(index columns) const {
+        return p.layout.rows <= direct_rows && !C::reset_before && p.hidden % S::panel == 0 &&
+               columns % S::panel == 0;
+    }
+    // Rows of B where A is the gates of a span.
+    index depth_of_b(Span span) const { return kept(sizes.units * span.count); }
+    // Rows of B where it is what the weights were multiplied with in a chunk.
+    index depth_of_pairs() const { return kept(capacity); }
+    index kept(index depth) const { return rounded ? kept_depth<M>(depth) : depth; }
+    Packed<T> take_packed(Arena& arena, index count) const {
+        return {arena.take<char>(count * (rounded ? sizeof(bf16) : sizeof(T)))};
+    }
+    RoundedGates<M> take_rounded(Arena& arena, Span span) const {
+        RoundedGates<M> gates{span, sizes.units * span.count};
+        gates.data = arena.take<bf16>(rounded ? rounded_rows() * gates.stride() : 0);
+        return gates;
+    }
+    index rounded_rows() const { return capacity + 2 * tile_edge; }
+    // From one panel of a pair's gate gradients to the next.
+    index panel_stride() const { return capacity * S::unit_gates; }
+    T* gate_row(index pair) const { return d_gates + pair * S::unit_gates; }
+    Depth depth_of(Span span) const { return {span.count * S::panel, sizes.panels, panel_stride()}; }
+
+    void pack(const Team& team) {
+        const Weights<const T, const Matrix>& w = p.weights;
+        if (rounded) {
+            zero_ends(rounded_input, team);
+            if (!one_span<C>) zero_ends(rounded_recurrent, team);
+        }
+        if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
+        if (flows() && !direct_recurrent)
+            pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
+        if constexpr (C::reset_before)
+            pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
+        if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
+        if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
+    }
+
+    // What no gate will fill.
+    void zero_ends(const RoundedGates<M>& gates, const Team& team) const {
+        if constexpr (rounds<M>)
+            for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
+                for (index part = 0; part < M::parts; ++part)
+                    zero(gates.row(k) + place<M::parts>(gates.values, part), gates.depth() - gates.values);
+    }
+
+    void pack_gates(Packed<T> packed, const Matrix* w, Columns<T> columns, Span span, const int* gate,
+                    const Team& team) const {
+        if (!rounded) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
+        if constexpr (rounds<M>)
+            pack_gates_rounded<M, C>(packed.rounded(), w, columns, span, gate, sizes, team, infinity);
+    }
+
+    // out_rows (+)= d_gates * W for a thread's groups of columns, W as the caller keeps it: slot by slot.
+    void direct_product(const Matrix* w, Span span, const int* gate, const Columns<T>& columns,
+                        const Team& team, const T* const* a_rows, T* const* out_rows, index rows,
+                        bool accumulate) const {
+        for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group)
+            direct_product_of(w, span, gate, columns, group, a_rows, out_rows, rows, accumulate);
+    }
+    void direct_product_of(const Matrix* w, Span span, const int* gate, const Columns<T>& columns,
+                           index group, const T* const* a_rows, T* const* out_rows, index rows,
+                           bool accumulate) const {
+        for (index slot = span.begin; slot < span.begin + span.count; ++slot)
+            multiply<T, Matrix>({.a = a_rows,
+                                 .a_offset = slot * S::panel,
+                                 .depth = {S::panel, sizes.panels, panel_stride()},
+                                 .b = w + gate[slot] * sizes.hidden * columns.columns + columns.begin(group),
+                                 .width = columns.width(group),
+                                 .b_stride = columns.columns,
+                                 .c = out_rows,
+                                 .c_offset = columns.begin(group),
+                                 .columns = columns.valid(group),
+                                 .accumulate = accumulate || slot != span.begin},
+                                rows);
+    }
+
+    const T* h_before(const Step& step, index row) const {
+        return row < step.previous_rows ? h + (p.layout.offset[step.previous] + row) * sizes.outputs
+                                        : h0.at(row);
+    }
+    const T* c_before(const Step& step, index row) const {
+        return row < step.previous_rows ? c + (p.layout.offset[step.previous] + row) * sizes.units
+                                        : c0.at(row);
+    }
+    T* d_x_at(const Step& step, index row) const {
+        const index pair = p.layout.offset[step.time] + row;
+        return p.add_to_d_x ? own_d_x + pair * sizes.input : p.d_x.at(p.layout, step.time, row);
+    }
+};
+
+}  // namespace penstock::PENSTOCK_ISA
