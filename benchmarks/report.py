@@ -9,6 +9,8 @@ from rich.table import Table
 
 from benchmarks.figures import FIGURES, Figure, Line, Reached, reached
 
+DECIMALS = {"x": 2, "us": 1, "%": 0}
+"""Of a figure in each unit."""
 NOTATION = (
     "Shapes are B×T×D×H (rows, steps, inputs, hidden units); L2: two layers; bi: two directions; "
     "ragged: lengths from T/4 to T. Times are medians in ms; x: how many times as fast as the best of the "
@@ -136,16 +138,16 @@ def limit(result: Reached) -> str:
     """Of the mean and of the worst line: "2.31 / 1.38"; empty where there is none."""
     if result.limit is None or result.worst_limit is None:
         return ""
-    return f"{result.limit:.2f} / {result.worst_limit:.2f}"
+    decimals = DECIMALS[result.figure.unit]
+    return f"{result.limit:.{decimals}f} / {result.worst_limit:.{decimals}f}"
 
 
 def number(figure: Figure, value: float | None) -> str:
     """With the unit; a dash for nothing."""
     if value is None:
         return "-"
-    decimals = {"x": 2, "us": 1, "%": 0}[figure.unit]
     space = " " if figure.unit != "x" else ""
-    return f"{value:.{decimals}f}{space}{figure.unit}"
+    return f"{value:.{DECIMALS[figure.unit]}f}{space}{figure.unit}"
 
 
 def milliseconds(value: float) -> str:

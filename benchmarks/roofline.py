@@ -8,6 +8,7 @@ pass are taken to cost nothing, and whatever does not fit side by side to overla
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,18 @@ PASSES = {"forward": 1, "training": 3}
 went in, and for those of the weights."""
 SECONDS = 0.01
 """To spend on each measurement."""
+
+
+def share_of_peak(contest: Contest, mode: str, peak: float) -> float:
+    """The part of the multiply-add peak (GFLOP/s, one thread) that a layer could reach beside its gates."""
+    return flops(contest, mode) / (peak * least_ms(contest, mode, 1) * 1e6)
+
+
+def over_one_thread(contest: Contest, mode: str, one_ms: float) -> float:
+    """How many times as fast two threads can be as one that takes `one_ms`: no more than in multiply-adds,
+    and not in the call of the layer itself."""
+    idle = min(_idle_ms(contest, mode), one_ms)
+    return one_ms / (idle + (one_ms - idle) / _side_by_side())
 
 
 def least_ms(contest: Contest, mode: str, threads: int) -> float:
@@ -65,6 +78,13 @@ def _weights_ns(contest: Contest, mode: str) -> float:
     # In a single step each matrix waits for the other; over many the recurrent one is read again at once.
     speed = _reading_speed(recurrent + inputs if shape.T == 1 else recurrent)
     return shape.L * shape.directions * traffic / speed
+
+
+def _side_by_side() -> float:
+    """How many times as many multiply-adds two threads do as one: two cores may be parts of one."""
+    alone = _native.measure_peak(SECONDS)
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(_native.measure_peak, (SECONDS, SECONDS))) / alone
 
 
 @cache

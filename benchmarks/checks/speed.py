@@ -140,7 +140,9 @@ def _step(contest: Contest, failures: dict[str, str]) -> list[Line]:
     x, hx = contest.x, contest.zeros[0] if len(contest.zeros) == 1 else contest.zeros
     with torch.no_grad():
         (timing,) = in_turns([Contestant("ours", 1, lambda: layer(x, hx))], STEP_SECONDS)
-    return [_own("step", contest, str(shape), 1, timing.ms * 1e3, {"ours": timing})]
+    line = _own("step", contest, str(shape), 1, timing.ms * 1e3, {"ours": timing})
+    line.limit = roofline.least_ms(contest, "forward", 1) * 1e3
+    return [line]
 
 
 def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
@@ -148,7 +150,9 @@ def _over_one_thread(mode: str, contest: Contest, times: Times) -> list[Line]:
     if contest.shape.B < 32 or one is None or two is None:
         return []
     case = f"{contest.shape} {mode}"
-    return [_own("threads", contest, case, 2, one.over(two), {"one": one, "two": two})]
+    line = _own("threads", contest, case, 2, one.over(two), {"one": one, "two": two})
+    line.limit = roofline.over_one_thread(contest, mode, one.ms)
+    return [line]
 
 
 def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, str]) -> list[Line]:
@@ -164,6 +168,7 @@ def _share_of_peak(mode: str, contest: Contest, run: Run, failures: dict[str, st
     line = Line(f"peak-{mode}", contest.kind.name, str(shape), 1, 100 * share,
                 {"ours": seconds * 1e3}, PEAK_ROUNDS)  # fmt: skip
     line.notes = [f"{gflop / seconds:.0f} of {peak:.0f} GFLOP/s"]
+    line.limit = 100 * roofline.share_of_peak(contest, mode, peak)
     return [line]
 
 

@@ -54,6 +54,22 @@ def test_a_ragged_batch_has_fewer_products() -> None:
     assert share == pytest.approx(ragged.lengths.sum().item() / (64 * 40))
 
 
+@pytest.mark.usefixtures("measured")
+def test_the_gates_keep_a_layer_from_the_peak() -> None:
+    kind, pairs = KINDS["rnn"], 5 * 64
+    products, gates = 2 * pairs * 7 * (7 + 3), pairs * 7 / 5.0
+    share = roofline.share_of_peak(Contest(kind, Shape(64, 5, 3, 7)), "forward", peak=4.0)
+    assert share == pytest.approx(products / (4.0 * (products / 2.0 + gates)))
+
+
+def test_two_threads_divide_all_but_the_call(measured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([10.0, 8.0, 7.0])  # alone, and side by side
+    monkeypatch.setattr(_native, "measure_peak", lambda seconds: next(peaks))
+    monkeypatch.setattr(roofline, "_idle_ms", lambda contest, mode: 1.0)
+    contest = Contest(KINDS["rnn"], Shape(64, 5, 3, 7))
+    assert roofline.over_one_thread(contest, "forward", 4.0) == pytest.approx(4.0 / (1.0 + 3.0 / 1.5))
+
+
 @pytest.mark.parametrize("mode", ["forward", "training"])
 @pytest.mark.parametrize(
     ("kind", "shape"),
