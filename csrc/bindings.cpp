@@ -159,9 +159,8 @@ nb::object new_reserve(const Call& call, nb::handle x) {
     std::vector<index> shape{call.directions()};
     for (int i = 0; i + 1 < call.x.dimensions(); ++i) shape.push_back(call.x.size(i));
     shape.push_back(reserved(call.cell, call.hidden(), call.output(), is_float64));
-    if (call.x.dtype() != nb::dtype<bf16>()) return new_tensor(x, call.x.dtype(), shape.data(), shape.size());
-    const nb::object like = x.attr("new_empty")(0, "dtype"_a = nb::module_::import_("torch").attr("float32"));
-    return new_tensor(like, nb::dtype<float>(), shape.data(), shape.size());
+    const nb::dlpack::dtype dtype = is_float64 ? nb::dtype<double>() : nb::dtype<float>();
+    return new_tensor(x, dtype, shape.data(), shape.size());
 }
 
 // y, h_n, c_n, the cell states and the reserve of a call, the last three where there are any or they are

@@ -87,12 +87,16 @@ inline nb::object tensor_of_block(nb::dlpack::dtype dtype, const index* shape, s
     throw nb::type_error("dtype: expected float32, float64 or bfloat16");
 }
 
-// like.new_empty(*shape): torch's own memory.
-inline nb::object tensor_of_torch(nb::handle like, const index* shape, std::size_t dimensions) {
+// like.new_empty(*shape): torch's own memory. Of another dtype than `like` float32 alone is wanted.
+inline nb::object tensor_of_torch(nb::handle like, nb::dlpack::dtype dtype, const index* shape,
+                                  std::size_t dimensions) {
     static PyObject* const new_empty = PyUnicode_InternFromString("new_empty");
     check_dimensions(dimensions);
+    nb::object typed = nb::borrow(like);
+    if (Array(like, "like").dtype() != dtype)
+        typed = like.attr("new_empty")(0, nb::arg("dtype") = nb::module_::import_("torch").attr("float32"));
     std::array<nb::object, most_dimensions> sizes;
-    std::array<PyObject*, most_dimensions + 1> arguments{like.ptr()};
+    std::array<PyObject*, most_dimensions + 1> arguments{typed.ptr()};
     for (std::size_t i = 0; i < dimensions; ++i) {
         sizes[i] = nb::int_(shape[i]);
         arguments[i + 1] = sizes[i].ptr();
@@ -102,7 +106,7 @@ inline nb::object tensor_of_torch(nb::handle like, const index* shape, std::size
     return nb::steal(made);
 }
 
-// An uninitialised contiguous tensor of `dtype`; `like` is a tensor of the library, and of that dtype.
+// An uninitialised contiguous tensor of the library of `like`.
 inline nb::object new_tensor(nb::handle like, nb::dlpack::dtype dtype, const index* shape,
                              std::size_t dimensions) {
     std::size_t bytes = dtype.bits / 8;
@@ -110,7 +114,7 @@ inline nb::object new_tensor(nb::handle like, nb::dlpack::dtype dtype, const ind
     const ExchangeApi* api = exchange_api(Py_TYPE(like.ptr()));
     const nb::object made = api                       ? tensor_by_table(*api, dtype, shape, dimensions, bytes)
                             : bytes >= smallest_block ? tensor_of_block(dtype, shape, dimensions)
-                                                      : tensor_of_torch(like, shape, dimensions);
+                                                      : tensor_of_torch(like, dtype, shape, dimensions);
     if (poisons && bytes) {
         const Array view(made, "poisoned", Access::write);
         std::memset(view.bytes(), 0xff, bytes);

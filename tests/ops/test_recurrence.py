@@ -189,6 +189,34 @@ def layer_call(**change) -> dict[str, Any]:
     } | change  # fmt: skip
 
 
+class OlderTensor(torch.Tensor):
+    """Of a torch whose tensors have no table of C functions."""
+
+    __dlpack_c_exchange_api__ = None
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+@pytest.mark.parametrize("steps", [4, 40_000], ids=["small", "large enough to be kept"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_torch_without_the_fast_exchange(steps: int, bf16: bool) -> None:
+    if bf16 and not _native.bf16_instruction_sets():
+        pytest.skip("this processor has no products of bfloat16")
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    tensors = [torch.randn(size).to(dtype) for size in ((steps, 2, 3), (15, 3), (15, 5))]
+    results = []
+    for x, *weights in (tensors, [t.as_subclass(OlderTensor) for t in tensors]):
+        given = layer_call(x=x, weights=tuple(weights), keep=True)
+        y, h_n, _, _, reserve = _native.layer_forward(**given)
+        common = {k: v for k, v in given.items() if k not in ("cell_states", "keep")}
+        gradients = _native.layer_backward(
+            **common, reserve=reserve, d_y=y, d_h_n=None, d_c_n=None, d_cell_states=None,
+            needs=[True, False, False, True, True],
+        )  # fmt: skip
+        results.append([t.as_subclass(torch.Tensor) for t in (y, h_n, reserve, *gradients) if t is not None])
+    assert [t.dtype for t in results[1]] == [t.dtype for t in results[0]]
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def test_arrays_of_libraries_without_the_fast_exchange() -> None:
     x, weights, nothing = torch.randn(4, 2, 3), [torch.randn(15, 3), torch.randn(15, 5)], [None] * 4
     y, expected = torch.zeros(4, 2, 5), torch.zeros(4, 2, 5)
