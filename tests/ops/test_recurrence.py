@@ -193,7 +193,7 @@ class OlderTensor(torch.Tensor):
     """Of a torch whose tensors have no table of C functions."""
 
     __dlpack_c_exchange_api__ = None
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("steps", [4, 40_000], ids=["small", "large enough to be kept"])
