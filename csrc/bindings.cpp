@@ -434,10 +434,8 @@ NB_MODULE(_native, m) {
           "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
           "cell_states"_a, "keep"_a,
           "One layer in all its directions: y, h_n, c_n, cell_states and reserve, new tensors. An x (B, D) "
-          "is a "
-          "single step, with states (B, n) and no y. With a bfloat16 x all is bfloat16 but the reserve, "
-          "which is "
-          "float32; with a float32 x the matrices alone may be.");
+          "is a single step, with states (B, n) and no y. With a bfloat16 x all is bfloat16 but the reserve, "
+          "which is float32; with a float32 x the matrices alone may be.");
     m.def("layer_backward", &layer_backward, "cell"_a, "directions"_a, "weights"_a, "x"_a, "h0"_a.none(),
           "c0"_a.none(), "lengths"_a.none(), "batch_sizes"_a.none(), "batch_first"_a, "threads"_a,
           "reserve"_a, "d_y"_a.none(), "d_h_n"_a.none(), "d_c_n"_a.none(), "d_cell_states"_a.none(),
@@ -449,8 +447,7 @@ NB_MODULE(_native, m) {
     m.def("infer", &infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
           "batch_first"_a, "threads"_a, "type"_a, "other_type"_a,
           "One layer over whole sequences, or a single step, with nothing kept: y, h_n and c_n; None for "
-          "what is "
-          "not plain.");
+          "what is not plain.");
     m.def("plain_weights", &plain_weights, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
           "type"_a, "other_type"_a,
           "The weights of a layer over whole sequences, or of a cell, if all is plain; None if not.");
