@@ -131,7 +131,7 @@ template <class C, class T, class M> class BackwardPass {
 
     template <class Cell>
     PENSTOCK_INLINE void pointwise(const Step& step, index first_pair, index rows, Cell cell) {
-        for (index i = 0; i < rows; ++i) rows_[i] = row_of(step, begin_ + i, first_pair + i);
+        for (index i = 0; i < rows; ++i) find(rows_[i], step, begin_ + i, first_pair + i);
         const Gates<C, T, const T> gates{plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows,
                                          0};
         ahead_ = p_.reverse ? step.rows : -step.rows;
@@ -139,24 +139,23 @@ template <class C, class T, class M> class BackwardPass {
         in_turns(walk, [&](auto place) { return block(rows_[place.row], gates, place.panel); }, cell);
     }
 
-    BackwardRow<T> row_of(const Step& step, index b, index pair) const {
+    // In place: a copy of the whole would wait for the stores of its parts.
+    PENSTOCK_INLINE void find(BackwardRow<T>& row, const Step& step, index b, index pair) const {
         const bool projected = p_.weights.projection;
-        BackwardRow<T> row{};
-        row.b = b, row.pair = pair;
+        row.b = b;
         row.d_gates = plan_.gate_row(pair);
         row.h_prev = plan_.h_before(step, b);
         row.d_h = projected ? plan_.d_full + b * sizes_.units : plan_.d_h + b * sizes_.outputs;
+        row.full = projected ? plan_.full + pair * sizes_.units : nullptr;
         if constexpr (C::has_cell_state) {
             row.c_prev = plan_.c_before(step, b);
             row.c = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
             row.d_c = plan_.d_c + b * sizes_.units;
         }
-        if (projected) row.full = plan_.full + pair * sizes_.units;
         if constexpr (C::reset_before) {
             row.reset = plan_.reset + pair * sizes_.units;
             row.d_reset = plan_.d_reset + b * sizes_.units;
         }
-        return row;
     }
 
     PENSTOCK_INLINE Backward<T> block(const BackwardRow<T>& row, const Gates<C, T, const T>& gates,

@@ -8,7 +8,7 @@ namespace penstock::PENSTOCK_ISA {
 
 // Where one row of a step keeps its values.
 template <class T> struct BackwardRow {
-    index b, pair;
+    index b;
     T* d_gates;
     const T *h_prev, *c_prev, *c, *d_reset;
     T *d_h, *d_c, *full, *reset;

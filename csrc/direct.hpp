@@ -71,6 +71,7 @@ template <class C, class T, class M> class DirectProducts {
             const Place place{slot, unit, max(0, min(lanes, sizes_.hidden - unit)),
                               q * Sizes<C, T>::unit_gates + slot * panel + part};
             index row = 0;
+            for (; row_by_row_ && row < rows_; ++row) compute_rows<1>(factors, place, row);
             for (; row + inner_rows <= rows_; row += inner_rows)
                 compute_rows<inner_rows>(factors, place, row);
             switch (rows_ - row) {
@@ -92,17 +93,25 @@ template <class C, class T, class M> class DirectProducts {
             for (index i = 0; i < Rows; ++i) inner[n].a[i] = factors[n]->operand(row + i);
         }
         Vec<T> sum[Rows] = {};
-        if constexpr (Rows == 1)
-            if (row_by_row_) sum[0] = inner_products_of_one<T, Matrix>(inner, place.count);
-        if (place.count && !row_by_row_) inner_products<T, Matrix>(inner, place.count, sum);
+        if (place.count) multiply(inner, place.count, sum);
         for (index i = 0; i < Rows; ++i) {
             T* const out = gates_[row + i] + place.at;
             store(out, sum[i] + load(bias_ ? bias_ + place.at : out));
         }
     }
 
+    template <class P, index Rows, int N>
+    void multiply(const Inner<P, Rows> (&factors)[N], index count, Vec<T>* sum) const {
+        if constexpr (Rows == 1)
+            if (row_by_row_) {
+                sum[0] = inner_products_of_one<T, P>(factors, count);
+                return;
+            }
+        inner_products<T, P>(factors, count, sum);
+    }
+
     const Sizes<C, T>& sizes_;
-    const bool row_by_row_;
+    const bool row_by_row_;  // of a batch of one row each step
     const index group_;
     T* const* const gates_;
     const index rows_;

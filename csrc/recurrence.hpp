@@ -18,10 +18,13 @@ template <class Plan, class Run> void run_directions(Plan* const* plans, int cou
 }
 
 template <class C, class T, class Arguments> int threads_for(const Arguments& p, int count) {
+    if (p.threads == 1) return 1;
     const Sizes<C, T> sizes{p.input, p.hidden, p.output};
-    if (count == 2 && p.threads > 1 && p.layout.rows * sizes.gates * (p.input + p.output) > share_of_work)
-        return 2 * useful_threads<C, T>(sizes, p.layout, p.weights.projection, p.threads / 2);
-    return useful_threads<C, T>(sizes, p.layout, p.weights.projection, p.threads);
+    const index share = calls_are_close() ? share_of_work : worth_waking;
+    const bool halves = count == 2 && sizes.work(p.layout.rows) > share;
+    const int most = halves ? p.threads / 2 : p.threads;
+    const int useful = useful_threads<C, T>(sizes, p.layout, p.weights.projection, most, share);
+    return halves ? 2 * useful : useful;
 }
 
 // Plans every direction in the workspace and uses the plans; false where it is too small.

@@ -12,7 +12,8 @@ namespace penstock::PENSTOCK_ISA {
 constexpr index gradient_chunk = 1 << 17;  // values kept of a chunk before they are summed into the weights'
 constexpr index folded_chunks = 32;        // chunks summed on their own where there are many more
 constexpr index direct_rows = 16;         // up to so many pairs, packing the weights costs more than it saves
-constexpr index share_of_work = 1 << 21;  // multiply-adds that are worth a thread: it may have to be woken
+constexpr index share_of_work = 1 << 18;  // multiply-adds that are worth a thread that is awake
+constexpr index worth_waking = 1 << 21;   // the same for one that may have to be woken
 constexpr index share_of_step = 1 << 15;  // the same between two barriers
 constexpr std::size_t cached_weights = 2 << 20;  // bytes of weights that fit a core's own cache
 
@@ -53,6 +54,7 @@ template <class C, class T> struct Sizes {
     index reserve(index rows) const {
         return rows * ((C::gate_is_state ? 0 : gates) + cell_states + outputs);
     }
+    index work(index rows) const { return rows * gates * (input + output); }  // multiply-adds
     Columns<T> inputs() const { return {input}; }
     Columns<T> states() const { return {output}; }
 };
@@ -148,10 +150,10 @@ bool shares_units(const Sizes<C, T>& sizes, const Layout& layout, bool projected
     return layout.batch < 2 * tile_rows * threads || weights * sizeof(T) > cached_weights;
 }
 
+// `share`: multiply-adds that are worth a thread.
 template <class C, class T>
-int useful_threads(const Sizes<C, T>& sizes, const Layout& layout, bool projected, int threads) {
-    const index work = layout.rows * sizes.gates * (sizes.input + sizes.output);
-    const int wanted = static_cast<int>(min(threads, max(1, work / share_of_work)));
+int useful_threads(const Sizes<C, T>& sizes, const Layout& layout, bool projected, int threads, index share) {
+    const int wanted = static_cast<int>(min(threads, max(1, sizes.work(layout.rows) / share)));
     return shares_units<C, T>(sizes, layout, projected, wanted)
                ? wanted
                : static_cast<int>(max(1, min(wanted, layout.batch)));

@@ -1,6 +1,8 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <thread>
@@ -65,19 +67,24 @@ struct Work {
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-// GCC's OpenMP runtime, looked up at each call: torch may be imported after us.
+// GCC's OpenMP runtime, looked up until it is there: torch may be imported after us.
 struct OpenMP {
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
     int (*thread)() = nullptr;
     int (*threads)() = nullptr;
 
     static OpenMP find() {
+        static std::atomic<const OpenMP*> known{nullptr};
+        if (forked) return {};
+        if (const OpenMP* const there = known.load(std::memory_order_acquire)) return *there;
         OpenMP found;
-        if (forked) return found;
         // RTLD_DEFAULT sees what torch made global.
         found.parallel = reinterpret_cast<decltype(parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
         found.thread = reinterpret_cast<decltype(thread)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
         found.threads = reinterpret_cast<decltype(threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+        if (!found) return found;
+        static const OpenMP kept = found;
+        known.store(&kept, std::memory_order_release);
         return found;
     }
     explicit operator bool() const { return parallel && thread && threads; }
@@ -99,8 +106,11 @@ bool run_on_openmp(int threads, Work& work) {
         &all, static_cast<unsigned>(threads), 0);
     return true;
 }
+
+bool has_workers() { return static_cast<bool>(OpenMP::find()); }
 #else
 bool run_on_openmp(int, Work&) { return false; }
+bool has_workers() { return false; }
 #endif
 
 void run_on_threads(int threads, Work& work) {
@@ -124,6 +134,18 @@ constexpr std::size_t page = 4096, huge_page = std::size_t{2} << 20;
 void parallel(int threads, void (*body)(void* context, const Team& team), void* context) {
     Work work{body, context, {}};
     if (!run_on_openmp(threads, work)) run_on_threads(threads, work);
+}
+
+bool calls_are_close() {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::milliseconds awake{2};
+    constexpr int row = 8;  // more than a model calls that runs once in a while
+    thread_local Clock::time_point before;
+    thread_local int close = 0;
+    const Clock::time_point now = Clock::now();
+    close = now - before < awake ? std::min(close + 1, row) : 0;
+    before = now;
+    return close == row && has_workers();
 }
 
 Workspace workspace(std::size_t bytes) {

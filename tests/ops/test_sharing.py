@@ -131,6 +131,48 @@ def test_fork_after_threads_ran_and_both_go_on() -> None:
     in_a_process("-c", FORK)
 
 
+CLOSE = """
+import os, time, torch
+from penstock import nn
+
+KINDS = [
+    (nn.RNN, {}), (nn.LSTM, {}), (nn.GRU, {}), (nn.LSTM, {"peephole": True}), (nn.GRU, {"reset_after": False}),
+]
+layers = [kind(384, 384, **options) for kind, options in KINDS]
+inputs = [(torch.randn(1, B, 384, requires_grad=True), torch.randn(1, B, 384)) for B in (1, 8)]
+
+def calls(threads, layer, x, d_y, seconds, pause=0.0):
+    torch.set_num_threads(threads)
+    results, end = [], time.monotonic() + seconds
+    while not results or time.monotonic() < end:
+        y, _ = layer(x)
+        results.append([y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], d_y)])
+        time.sleep(pause)
+    torch.set_num_threads(1)  # else torch's comparisons would start threads
+    return results
+
+def number_of_threads():
+    return len(os.listdir("/proc/self/task"))
+
+expected = {(layer, pair): calls(1, layer, *pair, 0)[0] for layer in layers for pair in inputs}
+alone = number_of_threads()
+calls(2, layers[1], *inputs[0], 0.1, pause=0.005)
+assert number_of_threads() == alone, "calls far apart woke a thread"
+for (layer, pair), once in expected.items():
+    for result in calls(2, layer, *pair, 0.05):
+        assert all(torch.equal(*both) for both in zip(result, once, strict=True)), layer
+end = time.monotonic() + 60
+while number_of_threads() == alone and time.monotonic() < end:
+    calls(2, layers[1], *inputs[0], 0.05)
+assert number_of_threads() > alone, "calls close to one another woke no thread"
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in /proc")
+def test_small_calls_share_their_work_when_they_are_close_to_one_another() -> None:
+    in_a_process("-c", CLOSE)
+
+
 def test_without_torch_plain_threads_give_the_same_bits() -> None:
     in_a_process("-m", "tests.ops.threaded")
 
