@@ -135,10 +135,8 @@ CLOSE = """
 import os, time, torch
 from penstock import nn
 
-KINDS = [
-    (nn.RNN, {}), (nn.LSTM, {}), (nn.GRU, {}), (nn.LSTM, {"peephole": True}), (nn.GRU, {"reset_after": False}),
-]
-layers = [kind(384, 384, **options) for kind, options in KINDS]
+layers = [kind(384, 384) for kind in (nn.RNN, nn.LSTM, nn.GRU)]
+layers += [nn.LSTM(384, 384, peephole=True), nn.GRU(384, 384, reset_after=False)]
 inputs = [(torch.randn(1, B, 384, requires_grad=True), torch.randn(1, B, 384)) for B in (1, 8)]
 
 def calls(threads, layer, x, d_y, seconds, pause=0.0):
