@@ -188,7 +188,7 @@ template <class C, class T, class M> class BackwardPass {
         if constexpr (rounds<M>)
             for (index pair = first_pair; pair < first_pair + rows; ++pair) {
                 round_gates_of(plan_.rounded_input, pair);
-                if (!one_span<C>) round_gates_of(plan_.rounded_recurrent, pair);
+                if (!one_span<C> && plan_.rounded_steps) round_gates_of(plan_.rounded_recurrent, pair);
             }
     }
     void round_gates_of(const RoundedGates<M>& gates, index pair) {
@@ -201,7 +201,7 @@ template <class C, class T, class M> class BackwardPass {
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if (plan_.rounded) return rounded_product(pair, rows);
+        if (plan_.rounded_steps) return rounded_product(pair, rows);
         if (!plan_.direct_recurrent)
             return gates_product(plan_.recurrent.exact(), C::recurrent, plan_.states, pair, plan_.d_h_rows,
                                  rows, C::carries_hidden);

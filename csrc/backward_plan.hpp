@@ -55,6 +55,7 @@ template <class C, class T, class M> struct BackwardPlan {
     Infinity infinity;
     bool direct_recurrent;  // few rows: products with the weights as they are
     bool rounded;           // products of numbers rounded to bf16
+    bool rounded_steps;     // the recurrent ones of each step too
     bool direct_input;
     Columns<T> inputs, states, hidden;  // of the products
     Packed<T> input, recurrent;         // weights packed for C = A * W
@@ -90,6 +91,7 @@ template <class C, class T, class M> struct BackwardPlan {
           sizes{p_.input, p_.hidden, p_.output},
           direct_recurrent(is_direct(p_.output)),
           rounded(rounds<M> && !direct_recurrent),
+          rounded_steps(rounded && rounds_steps<M>(sizes, p_.layout)),
           direct_input(!rounded && is_direct(p_.input)),
           inputs{p_.input},
           states{p_.output, narrow() ? index(1) : max_width},
@@ -99,9 +101,9 @@ template <class C, class T, class M> struct BackwardPlan {
           sums(p_.d_weights) {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
-        input = take_packed(arena, p.d_x.data && !direct_input ? depth_of_b(C::input) * inputs.padded() : 0);
+        input = take_gates(arena, C::input, p.d_x.data && !direct_input ? inputs.padded() : 0, rounded);
         recurrent =
-            take_packed(arena, direct_recurrent || !flows() ? 0 : depth_of_b(C::recurrent) * sizes.outputs);
+            take_gates(arena, C::recurrent, direct_recurrent || !flows() ? 0 : sizes.outputs, rounded_steps);
         candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
@@ -122,10 +124,10 @@ template <class C, class T, class M> struct BackwardPlan {
         full = arena.take<T>(projected ? capacity * sizes.units : 0);
         d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
         reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
-        x_packed = take_packed(arena, p.d_weights.ih ? depth_of_pairs() * inputs.padded() : 0);
-        h_packed = take_packed(arena, p.d_weights.hh ? depth_of_pairs() * sizes.outputs : 0);
-        rounded_input = take_rounded(arena, C::input);
-        rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent);
+        x_packed = take_pairs(arena, p.d_weights.ih ? inputs.padded() : 0);
+        h_packed = take_pairs(arena, p.d_weights.hh ? sizes.outputs : 0);
+        rounded_input = take_rounded(arena, C::input, rounded);
+        rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent, rounded_steps);
         rounded_columns =
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
         x_rows = arena.take<const T*>(capacity);
@@ -185,17 +187,22 @@ template <class C, class T, class M> struct BackwardPlan {
         return p.layout.rows <= direct_rows && !C::reset_before && p.hidden % S::panel == 0 &&
                columns % S::panel == 0;
     }
-    // Rows of B where A is the gates of a span.
-    index depth_of_b(Span span) const { return kept(sizes.units * span.count); }
-    // Rows of B where it is what the weights were multiplied with in a chunk.
-    index depth_of_pairs() const { return kept(capacity); }
     index kept(index depth) const { return rounded ? kept_depth<M>(depth) : depth; }
-    Packed<T> take_packed(Arena& arena, index count) const {
-        return {arena.take<char>(count * (rounded ? sizeof(bf16) : sizeof(T)))};
+    // B of so many columns where A is the gates of a span.
+    Packed<T> take_gates(Arena& arena, Span span, index columns, bool round) const {
+        const index depth = sizes.units * span.count;
+        return take_packed(arena, (round ? kept_depth<M>(depth) : depth) * columns, round);
     }
-    RoundedGates<M> take_rounded(Arena& arena, Span span) const {
+    // B where it is what the weights were multiplied with in a chunk.
+    Packed<T> take_pairs(Arena& arena, index columns) const {
+        return take_packed(arena, kept(capacity) * columns, rounded);
+    }
+    static Packed<T> take_packed(Arena& arena, index count, bool round) {
+        return {arena.take<char>(count * index(round ? sizeof(bf16) : sizeof(T)))};
+    }
+    RoundedGates<M> take_rounded(Arena& arena, Span span, bool round) const {
         RoundedGates<M> gates{span, sizes.units * span.count};
-        gates.data = arena.take<bf16>(rounded ? rounded_rows() * gates.stride() : 0);
+        gates.data = arena.take<bf16>(round ? rounded_rows() * gates.stride() : 0);
         return gates;
     }
     index rounded_rows() const { return capacity + 2 * tile_edge; }
@@ -208,11 +215,12 @@ template <class C, class T, class M> struct BackwardPlan {
         const Weights<const T, const Matrix>& w = p.weights;
         if (rounded) {
             zero_ends(rounded_input, team);
-            if (!one_span<C>) zero_ends(rounded_recurrent, team);
+            if (!one_span<C> && rounded_steps) zero_ends(rounded_recurrent, team);
         }
-        if (p.d_x.data && !direct_input) pack_gates(input, w.ih, inputs, C::input, C::input_gate, team);
+        if (p.d_x.data && !direct_input)
+            pack_gates(input, w.ih, inputs, C::input, C::input_gate, rounded, team);
         if (flows() && !direct_recurrent)
-            pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, team);
+            pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, rounded_steps, team);
         if constexpr (C::reset_before)
             pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
@@ -228,8 +236,8 @@ template <class C, class T, class M> struct BackwardPlan {
     }
 
     void pack_gates(Packed<T> packed, const Matrix* w, Columns<T> columns, Span span, const int* gate,
-                    const Team& team) const {
-        if (!rounded) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
+                    bool round, const Team& team) const {
+        if (!round) return pack_gates_transposed<C>(packed.exact(), w, columns, span, gate, sizes, team);
         if constexpr (rounds<M>)
             pack_gates_rounded<M, C>(packed.rounded(), w, columns, span, gate, sizes, team, infinity);
     }

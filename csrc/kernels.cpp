@@ -24,7 +24,9 @@ namespace penstock::PENSTOCK_ISA {
 template <class C, Cell cell> constexpr Kernel<float> split_kernel() {
     Kernel<float> k = kernel<C, float, Split>();
     k.forward = [](const ForwardArguments<float>* directions, int count) {
-        if (!forward<C, float, Split>(directions, count))
+        const ForwardArguments<float>& p = directions[0];
+        const Sizes<C, float> sizes{p.input, p.hidden, p.output};
+        if (!rounds_steps<Split>(sizes, p.layout) || !forward<C, float, Split>(directions, count))
             avx512::kernels().f32[cell].forward(directions, count);
     };
     k.backward = [](const BackwardArguments<float>* directions, int count) {

@@ -64,6 +64,16 @@ class Infinity {
     mutable bool met_ = false;
 };
 
+// Whether the recurrent products of a step go through tiles too, where the others do. Split weights are half
+// as large again: where they come from memory and meet few rows, reading them takes longer than vectors take
+// to multiply.
+template <class M, class C, class T> bool rounds_steps(const Sizes<C, T>& sizes, const Layout& layout) {
+    constexpr index many_rows = 24, far_weights = 8 << 20;  // of a step; bytes, as float32
+    if (M::parts < 2) return rounds<M>;
+    return layout.rows >= many_rows * layout.steps ||
+           sizes.gates * sizes.outputs * index(sizeof(float)) <= far_weights;
+}
+
 // A matrix of gates (G*H, depth), for A * W^T: `span` of group after group, depth x (panels * span.count).
 template <class C, class T, class M> struct GateWeights {
     using Matrix = typename M::Matrix;
