@@ -9,11 +9,30 @@
 
 namespace penstock::PENSTOCK_ISA {
 
+// The rows whose weights' gradients are summed together: all of a block, or one after the other of two groups
+// with about as many pairs each. Which they are follows from the shapes alone.
+template <class Plan> struct Groups {
+    Rows rows[Plan::most_groups];
+    index count;
+
+    Groups(const Plan& plan, Rows block) : rows{block, {block.end, block.end}}, count(plan.groups) {
+        if (count > 1) rows[0].end = rows[1].begin = first_row(plan.p.layout, block, 1, 2);
+    }
+};
+
+// The places of a step's pairs: in the order in which a pass comes by them, and in the memory of each group.
+template <class Plan> struct Places {
+    index next;
+    index of_group[Plan::most_groups];
+};
+
 // One thread's share of the steps of a block of rows.
 template <class C, class T, class M> class BackwardPass {
   public:
-    BackwardPass(const BackwardPlan<C, T, M>& plan, const Team& team, Rows block)
-        : BackwardPass(plan, team, block,
+    using Plan = BackwardPlan<C, T, M>;
+    // worker: this thread among all those of the plan.
+    BackwardPass(const Plan& plan, const Team& team, int worker, Rows block, const Groups<Plan>& groups)
+        : BackwardPass(plan, worker, block, groups,
                        share_of<C, T>(team, plan.sizes, plan.p.layout, block, plan.p.weights.projection)) {}
 
     void start() {
@@ -23,18 +42,18 @@ template <class C, class T, class M> class BackwardPass {
         units_.wait();
     }
 
-    // One step, the pairs of whose block come from place `first` of the chunk on.
-    void compute(const Step& step, index first) {
-        const index rows = Rows{begin_, end_}.running(step.rows), pair = first + before_;
+    // One step, the first of whose pairs have these places.
+    void compute(const Step& step, const Places<Plan>& places) {
+        const index rows = Rows{begin_, end_}.running(step.rows), pair = places.next + before_;
         for (index i = 0; i < rows; ++i) {
             add_output_gradients(step, begin_ + i);
-            remember(step, begin_ + i, pair + i);
+            remember(step, begin_ + i, pair + i, place_of(begin_ + i, places));
         }
         if (p_.weights.projection) unproject(pair, rows);
-        pointwise(step, pair, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
+        pointwise(step, places, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
         if constexpr (C::reset_before) {
             gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
-            pointwise(step, pair, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
+            pointwise(step, places, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
         }
         round_gates(pair, rows);
         units_.wait();
@@ -48,8 +67,9 @@ template <class C, class T, class M> class BackwardPass {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    BackwardPass(const BackwardPlan<C, T, M>& plan, const Team& team, Rows block, const Share& share)
+    BackwardPass(const Plan& plan, int worker, Rows block, const Groups<Plan>& groups, const Share& share)
         : plan_(plan),
+          groups_(groups),
           p_(plan.p),
           sizes_(plan.sizes),
           begin_(share.rows.begin),
@@ -58,7 +78,12 @@ template <class C, class T, class M> class BackwardPass {
           units_(share.units),
           first_unit_(units_.begin(sizes_.panels) * panel),
           last_unit_(units_.end(sizes_.panels) * panel),
-          rows_(plan.rows + team.thread * plan.p.layout.batch) {}
+          rows_(plan.rows + worker * plan.p.layout.batch) {}
+
+    index place_of(index b, const Places<Plan>& places) const {
+        const index group = groups_.count > 1 && b >= groups_.rows[1].begin;
+        return places.of_group[group] + b - groups_.rows[group].begin;
+    }
 
     // This thread's part of rows of `count` values: all, or those of its units.
     index first(index) const { return units_.threads == 1 ? 0 : first_unit_; }
@@ -109,14 +134,15 @@ template <class C, class T, class M> class BackwardPass {
     }
 
     // What the sums over the chunk will need of this pair.
-    void remember(const Step& step, index b, index pair) {
+    void remember(const Step& step, index b, index pair, index place) {
         if (units_.thread != 0) return;
-        plan_.x_rows[pair] = p_.x.at(p_.layout, step.time, b);
-        plan_.h_rows[pair] = plan_.h_before(step, b);
+        plan_.gate_rows[pair] = plan_.gate_row(place);
         if (p_.d_x.data) plan_.d_x_rows[pair] = plan_.d_x_at(step, b);
+        plan_.x_rows[place] = p_.x.at(p_.layout, step.time, b);
+        plan_.h_rows[place] = plan_.h_before(step, b);
         if (p_.d_weights.peephole) {
-            plan_.c_prev_rows[pair] = plan_.c_before(step, b);
-            plan_.c_rows[pair] = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
+            plan_.c_prev_rows[place] = plan_.c_before(step, b);
+            plan_.c_rows[place] = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
         }
     }
     void unproject(index pair, index rows) {
@@ -130,8 +156,8 @@ template <class C, class T, class M> class BackwardPass {
     }
 
     template <class Cell>
-    PENSTOCK_INLINE void pointwise(const Step& step, index first_pair, index rows, Cell cell) {
-        for (index i = 0; i < rows; ++i) find(rows_[i], step, begin_ + i, first_pair + i);
+    PENSTOCK_INLINE void pointwise(const Step& step, const Places<Plan>& places, index rows, Cell cell) {
+        for (index i = 0; i < rows; ++i) find(rows_[i], step, begin_ + i, place_of(begin_ + i, places));
         const Gates<C, T, const T> gates{plan_.gates + p_.layout.offset[step.time] * sizes_.gates, step.rows,
                                          0};
         ahead_ = p_.reverse ? step.rows : -step.rows;
@@ -140,20 +166,20 @@ template <class C, class T, class M> class BackwardPass {
     }
 
     // In place: a copy of the whole would wait for the stores of its parts.
-    PENSTOCK_INLINE void find(BackwardRow<T>& row, const Step& step, index b, index pair) const {
+    PENSTOCK_INLINE void find(BackwardRow<T>& row, const Step& step, index b, index place) const {
         const bool projected = p_.weights.projection;
         row.b = b;
-        row.d_gates = plan_.gate_row(pair);
+        row.d_gates = plan_.gate_row(place);
         row.h_prev = plan_.h_before(step, b);
         row.d_h = projected ? plan_.d_full + b * sizes_.units : plan_.d_h + b * sizes_.outputs;
-        row.full = projected ? plan_.full + pair * sizes_.units : nullptr;
+        row.full = projected ? plan_.full + place * sizes_.units : nullptr;
         if constexpr (C::has_cell_state) {
             row.c_prev = plan_.c_before(step, b);
             row.c = plan_.c + (p_.layout.offset[step.time] + b) * sizes_.units;
             row.d_c = plan_.d_c + b * sizes_.units;
         }
         if constexpr (C::reset_before) {
-            row.reset = plan_.reset + pair * sizes_.units;
+            row.reset = plan_.reset + place * sizes_.units;
             row.d_reset = plan_.d_reset + b * sizes_.units;
         }
     }
@@ -186,17 +212,18 @@ template <class C, class T, class M> class BackwardPass {
     void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
         if (!plan_.rounded) return;
         if constexpr (rounds<M>)
-            for (index pair = first_pair; pair < first_pair + rows; ++pair) {
-                round_gates_of(plan_.rounded_input, pair);
-                if (!one_span<C> && plan_.rounded_steps) round_gates_of(plan_.rounded_recurrent, pair);
+            for (index i = 0; i < rows; ++i) {
+                round_gates_of(plan_.rounded_input, first_pair + i, rows_[i].d_gates);
+                if (!one_span<C> && plan_.rounded_steps)
+                    round_gates_of(plan_.rounded_recurrent, first_pair + i, rows_[i].d_gates);
             }
     }
-    void round_gates_of(const RoundedGates<M>& gates, index pair) {
+    void round_gates_of(const RoundedGates<M>& gates, index pair, const T* d_gates) {
         const index count = gates.span.count * panel;
         for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
-            plan_.infinity.met(round_values<M::parts>(
-                gates.row(pair), q * count,
-                plan_.gate_row(pair) + q * plan_.panel_stride() + gates.span.begin * panel, count));
+            plan_.infinity.met(
+                round_values<M::parts>(gates.row(pair), q * count,
+                                       d_gates + q * plan_.panel_stride() + gates.span.begin * panel, count));
     }
 
     // d_h (+)= d_gates * W_hh
@@ -246,7 +273,8 @@ template <class C, class T, class M> class BackwardPass {
             zero(p_.d_x.at(p_.layout, step.time, b), sizes_.input);
     }
 
-    const BackwardPlan<C, T, M>& plan_;
+    const Plan& plan_;
+    const Groups<Plan> groups_;
     const BackwardArguments<T, typename M::Matrix>& p_;
     const S& sizes_;
     const index begin_, end_;

@@ -65,21 +65,27 @@ template <class C, class T, class M> struct BackwardPlan {
     T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
     T *d_full, *d_reset;     // gradients of h before the projection, of r * h: one row a batch row
     T* own_d_x;              // of every pair, where d_x is added to
-    // Where the weights' gradients are summed: the caller's, or, where one sum would be so long that its
-    // rounding errors tell, sums of some chunks each.
-    Weights<T> sums;
+    // Groups of rows whose weights' gradients are summed apart, so that two threads need nothing of each
+    // other.
+    static constexpr index most_groups = 2;
+    index groups;
+    // Where the weights' gradients of each group are summed: the first one's in the caller's, or, where one
+    // sum would be so long that its rounding errors tell, sums of some chunks each.
+    Weights<T> sums[most_groups];
     bool folds;
-    // Of the pairs of a chunk:
-    index most_pairs, capacity;    // how many fit the cache, how many there can be
-    T* d_gates;                    // panel by panel, pair by pair inside a panel
-    T *full, *d_projected;         // for a projection: h before it, gradient after it
-    T* reset;                      // r * h_prev
-    const T **x_rows, **h_rows;    // what the weights were multiplied with
-    Packed<T> x_packed, h_packed;  // the same, packed for the products
+    // Of the pairs of a chunk, those of each group together (see Chunk):
+    index most_pairs, capacity;  // how many fit the cache, how many there can be
+    T* d_gates;                  // panel by panel, pair by pair inside a panel
+    T *full, *d_projected;       // for a projection: h before it, gradient after it
+    T* reset;                    // r * h_prev
+    const T **x_rows, **h_rows;  // what the weights were multiplied with
+    Packed<T> x_packed[most_groups], h_packed[most_groups];  // the same, packed for the products
     T* full_packed;
     RoundedGates<M> rounded_input, rounded_recurrent;  // one and the same where the spans are
     bf16* rounded_columns;                             // for each thread the gates of some panels, transposed
-    const T **gate_rows, **c_prev_rows, **c_rows, **projected_rows;
+    const T **c_prev_rows, **c_rows, **projected_rows;
+    // In the order in which threads come by them, as the rounded gates are:
+    const T** gate_rows;
     T** d_x_rows;
     T **d_h_rows, **d_full_rows, **d_reset_rows;  // one a batch row
     BackwardRow<T>* rows;                         // for each thread, those of a step
@@ -98,7 +104,8 @@ template <class C, class T, class M> struct BackwardPlan {
           hidden{p_.hidden},
           h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
           c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout),
-          sums(p_.d_weights) {
+          groups(sums_groups() ? most_groups : 1),
+          sums{p_.d_weights, p_.d_weights} {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
         input = take_gates(arena, C::input, p.d_x.data && !direct_input ? inputs.padded() : 0, rounded);
@@ -119,25 +126,28 @@ template <class C, class T, class M> struct BackwardPlan {
         most_pairs = max(block_rows, min(gradient_chunk / values, 2048));
         capacity = min(most_pairs, pairs);
         folds = pairs > 2 * folded_chunks * capacity;
-        if (folds) take_sums(arena);
-        d_gates = arena.take<T>(capacity * sizes.gates);
+        if (folds) take_sums(arena, 0);
+        for (index group = 1; group < groups; ++group) take_sums(arena, group);
+        d_gates = arena.take<T>(places() * sizes.gates);
         full = arena.take<T>(projected ? capacity * sizes.units : 0);
         d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
         reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
-        x_packed = take_pairs(arena, p.d_weights.ih ? inputs.padded() : 0);
-        h_packed = take_pairs(arena, p.d_weights.hh ? sizes.outputs : 0);
+        for (index group = 0; group < groups; ++group) {
+            x_packed[group] = take_pairs(arena, p.d_weights.ih ? inputs.padded() : 0);
+            h_packed[group] = take_pairs(arena, p.d_weights.hh ? sizes.outputs : 0);
+        }
         rounded_input = take_rounded(arena, C::input, rounded);
         rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent, rounded_steps);
         rounded_columns =
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
-        x_rows = arena.take<const T*>(capacity);
-        h_rows = arena.take<const T*>(capacity);
+        x_rows = arena.take<const T*>(places());
+        h_rows = arena.take<const T*>(places());
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
-        gate_rows = arena.take<const T*>(capacity);
-        c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
-        c_rows = arena.take<const T*>(p.d_weights.peephole ? capacity : 0);
+        gate_rows = arena.take<const T*>(places());
+        c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
+        c_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
         projected_rows = arena.take<const T*>(projected ? capacity : 0);
-        d_x_rows = arena.take<T*>(p.d_x.data ? capacity : 0);
+        d_x_rows = arena.take<T*>(p.d_x.data ? places() : 0);
         d_h_rows = arena.take<T*>(batch);
         d_full_rows = arena.take<T*>(projected ? batch : 0);
         d_reset_rows = arena.take<T*>(C::reset_before ? batch : 0);
@@ -145,7 +155,6 @@ template <class C, class T, class M> struct BackwardPlan {
         a_rows = arena.take<const T*>(p.threads * S::unit_gates);
         out_rows = arena.take<T*>(p.threads * panels_at_once * S::unit_gates);
         if (!arena.fits()) return;
-        for (index k = 0; k < capacity; ++k) gate_rows[k] = gate_row(k);
         for (index b = 0; b < batch; ++b) {
             d_h_rows[b] = d_h + b * sizes.outputs;
             if (projected) d_full_rows[b] = d_full + b * sizes.units;
@@ -153,27 +162,39 @@ template <class C, class T, class M> struct BackwardPlan {
         }
     }
 
-    // Calls f(sum, gradient, count) for each of the weights that have a gradient.
-    template <class F> void each_gradient(F f) {
+    // Calls f(sum of a group, gradient, count) for each of the weights that have a gradient.
+    template <class F> void each_gradient(index group, F f) {
         const index rows = C::gates * sizes.hidden;
         const Weights<T>& d = p.d_weights;
-        if (d.ih) f(sums.ih, d.ih, rows * sizes.input);
-        if (d.hh) f(sums.hh, d.hh, rows * sizes.output);
-        if (d.bias_ih) f(sums.bias_ih, d.bias_ih, rows);
-        if (d.bias_hh) f(sums.bias_hh, d.bias_hh, rows);
-        if (d.projection) f(sums.projection, d.projection, sizes.output * sizes.hidden);
-        if (d.peephole) f(sums.peephole, d.peephole, 3 * sizes.hidden);
+        Weights<T>& sum = sums[group];
+        if (d.ih) f(sum.ih, d.ih, rows * sizes.input);
+        if (d.hh) f(sum.hh, d.hh, rows * sizes.output);
+        if (d.bias_ih) f(sum.bias_ih, d.bias_ih, rows);
+        if (d.bias_hh) f(sum.bias_hh, d.bias_hh, rows);
+        if (d.projection) f(sum.projection, d.projection, sizes.output * sizes.hidden);
+        if (d.peephole) f(sum.peephole, d.peephole, 3 * sizes.hidden);
     }
-    void take_sums(Arena& arena) {
-        each_gradient([&](T*& sum, T*, index count) { sum = arena.take<T>(count); });
+    void take_sums(Arena& arena, index group) {
+        each_gradient(group, [&](T*& sum, T*, index count) { sum = arena.take<T>(count); });
     }
     // The sums of some chunks go into the gradients.
     void fold(bool first, const Team& team) {
-        each_gradient([&](T* sum, T* gradient, index count) {
-            for (index j = team.begin(count); j < team.end(count); ++j)
-                gradient[j] = first ? sum[j] : gradient[j] + sum[j];
-        });
+        for (index group = folds ? 0 : 1; group < groups; ++group)
+            each_gradient(group, [&](T* sum, T* gradient, index count) {
+                for (index j = team.begin(count); j < team.end(count); ++j)
+                    gradient[j] = first && group == 0 ? sum[j] : gradient[j] + sum[j];
+            });
     }
+
+    // Enough rows for two groups of some tiles, and so few weights that two sums of their gradients are near.
+    bool sums_groups() const {
+        constexpr index least_rows = 4 * tile_rows, near_gradients = 512 << 10, few_pairs = 256;
+        const index weights = sizes.gates * (sizes.input + sizes.outputs);
+        return p.layout.batch >= least_rows && p.layout.rows >= few_pairs && !p.weights.projection &&
+               !C::reset_before && weights * index(sizeof(T)) <= near_gradients;
+    }
+    // Every group has its own places for the pairs of a chunk, wherever the others are.
+    index places() const { return groups * capacity; }
 
     // Whether any step hands a gradient on.
     bool flows() const { return p.d_h0 || p.layout.steps > 1; }
@@ -205,9 +226,9 @@ template <class C, class T, class M> struct BackwardPlan {
         gates.data = arena.take<bf16>(round ? rounded_rows() * gates.stride() : 0);
         return gates;
     }
-    index rounded_rows() const { return capacity + 2 * tile_edge; }
+    index rounded_rows() const { return places() + 2 * tile_edge; }
     // From one panel of a pair's gate gradients to the next.
-    index panel_stride() const { return capacity * S::unit_gates; }
+    index panel_stride() const { return places() * S::unit_gates; }
     T* gate_row(index pair) const { return d_gates + pair * S::unit_gates; }
     Depth depth_of(Span span) const { return {span.count * S::panel, sizes.panels, panel_stride()}; }
 

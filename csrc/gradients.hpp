@@ -7,20 +7,53 @@
 
 namespace penstock::PENSTOCK_ISA {
 
+// The gradients of the inputs of `pairs` pairs from one on, in the order in which they were come by.
+template <class C, class T, class M>
+void input_gradient(const BackwardPlan<C, T, M>& plan, const Team& team, index first, index pairs) {
+    if (!plan.p.d_x.data) return;
+    const index begin = first + team.begin(pairs), rows = first + team.end(pairs) - begin;
+    if (plan.direct_input)
+        return plan.direct_product(plan.p.weights.ih, C::input, C::input_gate, plan.inputs, Team{},
+                                   plan.gate_rows + begin, plan.d_x_rows + begin, rows, false);
+    if constexpr (rounds<M>)
+        if (plan.rounded)
+            return plan.rounded_input.multiply(begin, rows, plan.input.rounded(), plan.inputs, Team{},
+                                               plan.d_x_rows + begin, false);
+    for (index group = 0; group < plan.inputs.groups(); ++group) {
+        const index columns = plan.inputs.valid(group), offset = plan.inputs.begin(group);
+        multiply<T>({.a = plan.gate_rows + begin,
+                     .a_offset = C::input.begin * panel_width<T>,
+                     .depth = plan.depth_of(C::input),
+                     .b = plan.input.exact() + offset * plan.depth_of(C::input).total(),
+                     .width = plan.inputs.width(group),
+                     .c = plan.d_x_rows + begin,
+                     .c_offset = offset,
+                     .columns = columns,
+                     .c_is_far = true},
+                    rows);
+    }
+}
+
+// The gradients of the weights.
 template <class C, class T, class M> class ChunkGradients {
   public:
-    ChunkGradients(const BackwardPlan<C, T, M>& plan, const Team& team, index pairs, bool first)
+    // Of `pairs` pairs of a group, from one place on. worker: this thread among all those of the plan;
+    // `first`: of the group's sums.
+    ChunkGradients(const BackwardPlan<C, T, M>& plan, const Team& team, int worker, index group, index begin,
+                   index pairs, bool first)
         : plan_(plan),
           p_(plan.p),
           sizes_(plan.sizes),
           team_(team),
+          worker_(worker),
+          group_(group),
+          begin_(begin),
           pairs_(pairs),
           first_(first),
-          a_rows_(plan.a_rows + team.thread * S::unit_gates),
-          out_rows_(plan.out_rows + team.thread * plan.panels_at_once * S::unit_gates) {}
+          a_rows_(plan.a_rows + worker * S::unit_gates),
+          out_rows_(plan.out_rows + worker * plan.panels_at_once * S::unit_gates) {}
 
     void run() {
-        if (p_.d_x.data) input_gradient();
         const index end = team_.end(sizes_.panels), some = plan_.panels_at_once;
         for (index q = team_.begin(sizes_.panels); q < end; q += some)
             weight_gradients(q, min(q + some, end));
@@ -31,51 +64,28 @@ template <class C, class T, class M> class ChunkGradients {
     using S = Sizes<C, T>;
     static constexpr index panel = panel_width<T>;
 
-    void input_gradient() {
-        const index begin = team_.begin(pairs_), rows = team_.end(pairs_) - begin;
-        if (plan_.direct_input)
-            return plan_.direct_product(p_.weights.ih, C::input, C::input_gate, plan_.inputs, Team{},
-                                        plan_.gate_rows + begin, plan_.d_x_rows + begin, rows, false);
-        if constexpr (rounds<M>)
-            if (plan_.rounded)
-                return plan_.rounded_input.multiply(begin, rows, plan_.input.rounded(), plan_.inputs, Team{},
-                                                    plan_.d_x_rows + begin, false);
-        for (index group = 0; group < plan_.inputs.groups(); ++group) {
-            const index columns = plan_.inputs.valid(group), offset = plan_.inputs.begin(group);
-            multiply<T>({.a = plan_.gate_rows + begin,
-                         .a_offset = C::input.begin * panel,
-                         .depth = plan_.depth_of(C::input),
-                         .b = plan_.input.exact() + offset * plan_.depth_of(C::input).total(),
-                         .width = plan_.inputs.width(group),
-                         .c = plan_.d_x_rows + begin,
-                         .c_offset = offset,
-                         .columns = columns,
-                         .c_is_far = true},
-                        rows);
-        }
-    }
-
     // Of panels [begin, end).
     void weight_gradients(index begin, index end) {
         for (index q = begin; q < end; ++q) vectors(q);
-        const Weights<T>& d = plan_.sums;
+        const Weights<T>& d = plan_.sums[group_];
         if (plan_.rounded) {
             round_columns(begin, end);
-            rounded_matrix(begin, end, C::input, C::input_gate, plan_.x_packed.rounded(), plan_.inputs, d.ih);
-            rounded_matrix(begin, end, C::recurrent, C::recurrent_gate, plan_.h_packed.rounded(),
+            rounded_matrix(begin, end, C::input, C::input_gate, plan_.x_packed[group_].rounded(),
+                           plan_.inputs, d.ih);
+            rounded_matrix(begin, end, C::recurrent, C::recurrent_gate, plan_.h_packed[group_].rounded(),
                            sizes_.states(), d.hh);
             return;
         }
         for (index q = begin; q < end; ++q) {
-            matrix(q, C::input, C::input_gate, plan_.x_packed.exact(), plan_.inputs, d.ih);
-            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed.exact(), sizes_.states(), d.hh);
+            matrix(q, C::input, C::input_gate, plan_.x_packed[group_].exact(), plan_.inputs, d.ih);
+            matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed[group_].exact(), sizes_.states(), d.hh);
             if constexpr (C::reset_before)
                 matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed, plan_.hidden, d.hh);
         }
     }
 
     void vectors(index q) {
-        const Weights<T>& d = plan_.sums;
+        const Weights<T>& d = plan_.sums[group_];
         for (index slot = 0; slot < C::slots; ++slot) {
             bias(q, slot, C::input_gate, d.bias_ih);
             bias(q, slot, C::recurrent_gate, d.bias_hh);
@@ -84,7 +94,7 @@ template <class C, class T, class M> class ChunkGradients {
     }
 
     index units_of(index q) const { return min(panel, sizes_.hidden - q * panel); }
-    const T* gates_of(index q) const { return plan_.d_gates + q * plan_.panel_stride(); }
+    const T* gates_of(index q) const { return plan_.gate_row(begin_) + q * plan_.panel_stride(); }
 
     // Rows of `out`, those of a panel of units in the slots of `span`: (+)= d_gates^T * B.
     void matrix(index q, Span span, const int* gate, const T* packed, Columns<T> columns, T* out) {
@@ -100,7 +110,7 @@ template <class C, class T, class M> class ChunkGradients {
 
     bf16* columns_of_thread() const {
         return plan_.rounded_columns +
-               team_.thread * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.capacity);
+               worker_ * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.capacity);
     }
     // Slot after slot, in each the panels one after the other: the slots of a span lie together.
     void round_columns([[maybe_unused]] index begin, [[maybe_unused]] index end) {
@@ -147,7 +157,7 @@ template <class C, class T, class M> class ChunkGradients {
             const index rows = min(panel, sizes_.output - q * panel);
             for (index j = 0; j < rows; ++j) {
                 a_rows_[j] = plan_.d_projected + q * panel + j;
-                out_rows_[j] = plan_.sums.projection + (q * panel + j) * sizes_.hidden;
+                out_rows_[j] = plan_.sums[group_].projection + (q * panel + j) * sizes_.hidden;
             }
             sum(rows, {pairs_, 1, 0, sizes_.outputs}, plan_.full_packed, plan_.hidden);
         }
@@ -179,9 +189,9 @@ template <class C, class T, class M> class ChunkGradients {
         static constexpr int order[] = {0, 1, -1, 2};
         const int which = order[slot];
         if (which < 0) return;
-        const T* const* seen = which == 2 ? plan_.c_rows : plan_.c_prev_rows;
+        const T* const* seen = (which == 2 ? plan_.c_rows : plan_.c_prev_rows) + begin_;
         const T* d_gates = gates_of(q) + slot * panel;
-        sum_pairs(plan_.sums.peephole + which * sizes_.hidden + q * panel, units_of(q),
+        sum_pairs(plan_.sums[group_].peephole + which * sizes_.hidden + q * panel, units_of(q),
                   [&](index pair, index part) {
                       return load(d_gates + pair * S::unit_gates + part) *
                              load(seen[pair] + q * panel + part);
@@ -209,7 +219,8 @@ template <class C, class T, class M> class ChunkGradients {
     const BackwardArguments<T, typename M::Matrix>& p_;
     const S& sizes_;
     const Team team_;
-    const index pairs_;
+    const int worker_;
+    const index group_, begin_, pairs_;
     const bool first_;
     const T** a_rows_;
     T** out_rows_;
@@ -239,9 +250,10 @@ template <class M, class Row> void round_rows(bf16* packed, index capacity, Colu
 }
 #endif
 
-// What the weights were multiplied with in a chunk.
+// What the weights were multiplied with in a chunk, of a group's pairs from one place on.
 template <class C, class T, class M>
-void pack_operands(const BackwardPlan<C, T, M>& plan, index pairs, const Team& team) {
+void pack_operands(const BackwardPlan<C, T, M>& plan, index group, index begin, index pairs,
+                   const Team& team) {
     const Weights<T>& d = plan.p.d_weights;
     const index capacity = plan.capacity, units = plan.sizes.units;
     const auto pack = [&](Packed<T> packed, Columns<T> columns, const T* const* rows) {
@@ -250,8 +262,8 @@ void pack_operands(const BackwardPlan<C, T, M>& plan, index pairs, const Team& t
         if constexpr (rounds<M>)
             round_rows<M>(packed.rounded(), capacity, columns, pairs, team, plan.infinity, row);
     };
-    if (d.ih) pack(plan.x_packed, plan.inputs, plan.x_rows);
-    if (d.hh) pack(plan.h_packed, plan.sizes.states(), plan.h_rows);
+    if (d.ih) pack(plan.x_packed[group], plan.inputs, plan.x_rows + begin);
+    if (d.hh) pack(plan.h_packed[group], plan.sizes.states(), plan.h_rows + begin);
     if (C::reset_before ? d.hh : d.projection) {
         const T* rows = C::reset_before ? plan.reset : plan.full;
         pack_rows(plan.full_packed, capacity, plan.hidden, pairs, team,
@@ -259,39 +271,107 @@ void pack_operands(const BackwardPlan<C, T, M>& plan, index pairs, const Team& t
     }
 }
 
-template <class C, class T, class M> void backward_share(BackwardPlan<C, T, M>& plan, const Team& team) {
-    [[maybe_unused]] const TilesFor<M> tiles;
-    const Layout& layout = plan.p.layout;
-    plan.pack(team);
-    const index blocks = blocks_of(layout.batch, plan.most_pairs);
-    index chunk = 0;
-    for (index block = 0; block < blocks; ++block) {
-        const Rows rows = block_of({0, layout.batch}, block, blocks);
-        BackwardPass<C, T, M> pass(plan, team, rows);
+// The steps of a block of rows, chunk after chunk: all of it, or one group beside the other.
+template <class C, class T, class M> class BackwardBlock {
+  public:
+    using Plan = BackwardPlan<C, T, M>;
+    BackwardBlock(Plan& plan, const Team& team, Rows rows)
+        : plan_(plan),
+          layout_(plan.p.layout),
+          team_(team),
+          rows_(rows),
+          groups_(plan, rows),
+          apart_(groups_.count == 2 && team.threads % 2 == 0),
+          part_(apart_ ? team.half() : team),
+          first_group_(apart_ ? team.which_half() : 0),
+          last_group_(apart_ ? first_group_ + 1 : groups_.count) {}
+
+    // `chunk`: how many there have been. Afterwards, how many there are.
+    void run(index& chunk, bool last_block) {
+        BackwardPass<C, T, M> pass(plan_, part_, team_.thread, apart_ ? groups_.rows[first_group_] : rows_,
+                                   groups_);
         pass.start();
-        team.wait();
-        index s = layout.steps - 1;
+        part_.wait();
+        index s = layout_.steps - 1;
         do {
-            index pairs = 0;
-            for (; s >= 0; --s) {
-                const Step step = step_of(layout, plan.p.reverse, s);
-                if (pairs && pairs + rows.running(step.rows) > plan.capacity) break;
-                pass.compute(step, pairs);
-                pairs += rows.running(step.rows);
+            const index end = end_of_chunk(s);
+            Places<Plan> places = begin_;
+            for (; s > end; --s) {
+                const Step step = step_of(layout_, plan_.p.reverse, s);
+                pass.compute(step, places);
+                advance(places, step.rows);
             }
-            team.wait();
-            pack_operands(plan, pairs, team);
-            team.wait();
-            const index place = plan.folds ? chunk % folded_chunks : chunk;
-            ChunkGradients<C, T, M>(plan, team, pairs, place == 0).run();
-            team.wait();
-            const bool last = s < 0 && block + 1 == blocks;
-            if (plan.folds && (place == folded_chunks - 1 || last)) {
-                plan.fold(chunk < folded_chunks, team);
-                team.wait();
-            }
+            part_.wait();
+            const index place = plan_.folds ? chunk % folded_chunks : chunk;
+            gradients(places, place == 0);
+            const bool last = s < 0 && last_block;
+            if (last ? plan_.folds || plan_.groups > 1 : plan_.folds && place == folded_chunks - 1)
+                fold(chunk < folded_chunks);
             ++chunk;
         } while (s >= 0);
+        if (apart_) team_.wait();  // before the places are given to other rows
+    }
+
+  private:
+    // The step after which a chunk ends that begins with step s: told by the rows of all groups.
+    index end_of_chunk(index s) const {
+        index pairs = 0;
+        for (; s >= 0; --s) {
+            const index rows = rows_.running(step_of(layout_, plan_.p.reverse, s).rows);
+            if (pairs && pairs + rows > plan_.capacity) break;
+            pairs += rows;
+        }
+        return s;
+    }
+
+    void advance(Places<Plan>& places, index running) const {
+        for (index group = first_group_; group < last_group_; ++group) {
+            const index rows = groups_.rows[group].running(running);
+            places.of_group[group] += rows;
+            places.next += rows;
+        }
+    }
+
+    // Of the pairs up to these places.
+    void gradients(const Places<Plan>& end, bool first) {
+        const auto pairs = [&](index group) { return end.of_group[group] - begin_.of_group[group]; };
+        for (index group = first_group_; group < last_group_; ++group)
+            pack_operands(plan_, group, begin_.of_group[group], pairs(group), part_);
+        part_.wait();
+        input_gradient(plan_, part_, begin_.next, end.next - begin_.next);
+        for (index group = first_group_; group < last_group_; ++group)
+            ChunkGradients<C, T, M>(plan_, part_, team_.thread, group, begin_.of_group[group], pairs(group),
+                                    first)
+                .run();
+        part_.wait();
+    }
+
+    void fold(bool first) {
+        if (apart_) team_.wait();
+        plan_.fold(first, team_);
+        team_.wait();
+    }
+
+    Plan& plan_;
+    const Layout& layout_;
+    const Team team_;
+    const Rows rows_;
+    const Groups<Plan> groups_;
+    const bool apart_;  // each half of the team one group
+    const Team part_;
+    const index first_group_, last_group_;
+    const Places<Plan> begin_{first_group_ * plan_.capacity, {0, plan_.capacity}};
+};
+
+template <class C, class T, class M> void backward_share(BackwardPlan<C, T, M>& plan, const Team& team) {
+    [[maybe_unused]] const TilesFor<M> tiles;
+    plan.pack(team);
+    const index blocks = blocks_of(plan.p.layout.batch, plan.most_pairs);
+    index chunk = 0;
+    for (index block = 0; block < blocks; ++block) {
+        const Rows rows = block_of({0, plan.p.layout.batch}, block, blocks);
+        team.wait();
+        BackwardBlock<C, T, M>(plan, team, rows).run(chunk, block + 1 == blocks);
     }
 }
 

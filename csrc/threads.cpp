@@ -48,11 +48,11 @@ class Barrier {
     alignas(64) std::atomic<unsigned> phase_{0};
 };
 
-void Team::wait_for_others() const { barriers->wait(threads); }
+void Team::wait_for_others() const { barriers[place].wait(threads); }
 
 Team Team::half() const {
     const int size = threads / 2;
-    return {thread % size, size, barriers + 1 + which_half()};
+    return {thread % size, size, barriers, 2 * place + 1 + which_half()};
 }
 
 namespace {
@@ -60,7 +60,7 @@ namespace {
 struct Work {
     void (*body)(void*, const Team&);
     void* context;
-    Barrier barriers[3];  // of all threads, of each half
+    Barrier barriers[7];  // of all threads, of each half, and of theirs: directions, and groups of rows
 };
 
 #if defined(__linux__)

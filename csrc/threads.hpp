@@ -15,7 +15,8 @@ class Barrier;
 // Threads working together on one thing. Each share is a range of items; wait() returns when all have come.
 struct Team {
     int thread = 0, threads = 1;
-    Barrier* barriers = nullptr;  // for this team, then for its parts
+    Barrier* barriers = nullptr;  // a binary tree of teams: after place n, at 2n + 1 and 2n + 2, its halves
+    int place = 0;
 
     // Forced inline: compiled for several instruction sets, these must never become one symbol of them all.
     __attribute__((always_inline)) inline std::int64_t begin(std::int64_t items) const {

@@ -71,6 +71,29 @@ def test_shared_units_of_a_ragged_batch_are_the_plain_step(variant: Variant, ins
     assert_equal(evaluate(problem, kernel), evaluate(problem))
 
 
+@pytest.mark.parametrize("directions", ["one direction", "two directions"])
+@pytest.mark.parametrize("variant", CELLS, ids=str)
+def test_two_groups_of_a_ragged_batch(variant: Variant, directions: str) -> None:
+    """Rows whose weights' gradients are summed apart, over several chunks: by one thread, by halves of a team
+    and of its halves. The first of the short rows run when the last of the long ones have been summed."""
+    lengths = [70, 70, 69, 64, 50, *range(1, 41), 0]
+    two = directions == "two directions"
+    problem = random_problem(variant, (70, len(lengths), 9, 65), lengths=lengths, reverse=two)
+    first = with_threads(1, problem)
+    assert_equal(first, evaluate(problem))
+    for threads in THREADS:
+        assert_same_bits(with_threads(threads, problem), first)
+
+
+@pytest.mark.parametrize("variant", [Variant("rnn_tanh"), Variant("lstm", peephole=True)], ids=str)
+def test_two_groups_of_sequences_so_long_that_chunks_are_summed_apart(variant: Variant) -> None:
+    problem = random_problem(variant, (6000, 24, 3, 5))
+    first = with_threads(1, problem)
+    assert_equal(first, evaluate(problem))
+    for threads in (2, 4):
+        assert_same_bits(with_threads(threads, problem), first)
+
+
 @pytest.mark.parametrize("variant", CELLS, ids=str)
 def test_rows_shared_unevenly_are_the_plain_step(variant: Variant) -> None:
     lengths = [40, *[1] * 30, 0, 17, 3, 40]
