@@ -17,7 +17,10 @@ LEAST = 3
 SETTLE = 0.015
 """Seconds until the threads of the contestant before have gone to sleep: OpenMP's wait in a loop at first."""
 SHORT_CALL = 0.02
-"""Bursts of calls under so many seconds start with one that is not timed and fills the caches."""
+"""Bursts of calls under so many seconds start with some that are not timed."""
+WARM_UP = 0.01
+"""Seconds of those: they fill the caches and wake the threads, which took 4 ms where the system put a thread
+that woke on the core of the one that waits for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +67,10 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
             for contestant, times, medians in zip(contestants, taken, rounds, strict=True):
                 if one_by_one or not _is_enough(times, seconds):
                     _settle(contestant, contestants)
-                    if one_by_one or not times or times[-1] < SHORT_CALL:
+                    if one_by_one:
                         contestant.run()
+                    elif not times or times[-1] < SHORT_CALL:
+                        _burst(contestant.run, WARM_UP)
                     calls = _burst(contestant.run, burst)
                     times.extend(calls)
                     medians.append(statistics.median(calls) * 1e3)

@@ -140,10 +140,12 @@ bool calls_are_close() {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds awake{2};
     constexpr int row = 8;  // more than a model calls that runs once in a while
+    static std::atomic<const void*> last_caller{nullptr};
     thread_local Clock::time_point before;
     thread_local int close = 0;
     const Clock::time_point now = Clock::now();
-    close = now - before < awake ? std::min(close + 1, row) : 0;
+    const bool alone = last_caller.exchange(&close, std::memory_order_relaxed) == &close;
+    close = alone && now - before < awake ? std::min(close + 1, row) : 0;
     before = now;
     return close == row && has_workers();
 }

@@ -45,8 +45,8 @@ void parallel(int threads, void (*body)(void* context, const Team& team), void* 
 // Whether the calls of this thread follow so closely on one another that the workers, once woken, stay awake
 // in between: OpenMP's turn for some milliseconds after their last work. Waking one can take longer than a
 // small call does (4 ms where the system puts it on the core of the thread that waits for it), and so can
-// starting a thread, so the first calls of a row do not count as such, nor do any without OpenMP. To be asked
-// once in each call.
+// starting a thread, so the first calls of a row do not count as such, nor do any without OpenMP, nor those
+// of several threads by turns, who have the cores already. To be asked once in each call.
 bool calls_are_close();
 
 template <class F> void parallel(int threads, F f) {

@@ -156,6 +156,7 @@ def test_fork_after_threads_ran_and_both_go_on() -> None:
 
 CLOSE = """
 import os, time, torch
+from concurrent.futures import ThreadPoolExecutor
 from penstock import nn
 
 layers = [kind(384, 384) for kind in (nn.RNN, nn.LSTM, nn.GRU)]
@@ -179,6 +180,11 @@ expected = {(layer, pair): calls(1, layer, *pair, 0)[0] for layer in layers for 
 alone = number_of_threads()
 calls(2, layers[1], *inputs[0], 0.1, pause=0.005)
 assert number_of_threads() == alone, "calls far apart woke a thread"
+with ThreadPoolExecutor(1) as other:
+    for _ in range(100):
+        other.submit(calls, 2, layers[1], *inputs[0], 0).result()
+        calls(2, layers[1], *inputs[0], 0)
+    assert number_of_threads() == alone + 1, "calls of two threads by turns woke a third"
 for (layer, pair), once in expected.items():
     for result in calls(2, layer, *pair, 0.05):
         assert all(torch.equal(*both) for both in zip(result, once, strict=True)), layer
