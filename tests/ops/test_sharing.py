@@ -75,7 +75,7 @@ def test_shared_units_of_a_ragged_batch_are_the_plain_step(variant: Variant, ins
 @pytest.mark.parametrize("variant", CELLS, ids=str)
 def test_two_groups_of_a_ragged_batch(variant: Variant, directions: str) -> None:
     """Rows whose weights' gradients are summed apart, over several chunks: by one thread, by halves of a team
-    and of its halves. The first of the short rows run when the last of the long ones have been summed."""
+    and of its halves. The chunks that are summed first have no pair of the second group."""
     lengths = [70, 70, 69, 64, 50, *range(1, 41), 0]
     two = directions == "two directions"
     problem = random_problem(variant, (70, len(lengths), 9, 65), lengths=lengths, reverse=two)
