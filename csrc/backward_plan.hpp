@@ -75,6 +75,7 @@ template <class C, class T, class M> struct BackwardPlan {
     bool folds;
     // Of the pairs of a chunk, those of each group together (see Chunk):
     index most_pairs, capacity;  // how many fit the cache, how many there can be
+    index group_capacity;        // how many of one group
     T* d_gates;                  // panel by panel, pair by pair inside a panel
     T *full, *d_projected;       // for a projection: h before it, gradient after it
     T* reset;                    // r * h_prev
@@ -125,6 +126,8 @@ template <class C, class T, class M> struct BackwardPlan {
         const index values = sizes.gates + sizes.input + sizes.outputs;  // of a pair: gradients and operands
         most_pairs = max(block_rows, min(gradient_chunk / values, 2048));
         capacity = min(most_pairs, pairs);
+        group_capacity =
+            groups > 1 && pairs == batch * p.layout.steps ? divide_up(9 * capacity, 16) : capacity;
         folds = pairs > 2 * folded_chunks * capacity;
         if (folds) take_sums(arena, 0);
         for (index group = 1; group < groups; ++group) take_sums(arena, group);
@@ -139,7 +142,7 @@ template <class C, class T, class M> struct BackwardPlan {
         rounded_input = take_rounded(arena, C::input, rounded);
         rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent, rounded_steps);
         rounded_columns =
-            arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(capacity) : 0);
+            arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(group_capacity) : 0);
         x_rows = arena.take<const T*>(places());
         h_rows = arena.take<const T*>(places());
         full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
@@ -193,8 +196,9 @@ template <class C, class T, class M> struct BackwardPlan {
         return p.layout.batch >= least_rows && p.layout.rows >= few_pairs && !p.weights.projection &&
                !C::reset_before && weights * index(sizeof(T)) <= near_gradients;
     }
-    // Every group has its own places for the pairs of a chunk, wherever the others are.
-    index places() const { return groups * capacity; }
+    // Every group has its own places for the pairs of a chunk, wherever the others are: for about half of
+    // them where all rows have one length (half a row more in 24 at most), else for all.
+    index places() const { return groups * group_capacity; }
 
     // Whether any step hands a gradient on.
     bool flows() const { return p.d_h0 || p.layout.steps > 1; }
@@ -216,7 +220,7 @@ template <class C, class T, class M> struct BackwardPlan {
     }
     // B where it is what the weights were multiplied with in a chunk.
     Packed<T> take_pairs(Arena& arena, index columns) const {
-        return take_packed(arena, kept(capacity) * columns, rounded);
+        return take_packed(arena, kept(group_capacity) * columns, rounded);
     }
     static Packed<T> take_packed(Arena& arena, index count, bool round) {
         return {arena.take<char>(count * index(round ? sizeof(bf16) : sizeof(T)))};

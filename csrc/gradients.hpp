@@ -110,7 +110,7 @@ template <class C, class T, class M> class ChunkGradients {
 
     bf16* columns_of_thread() const {
         return plan_.rounded_columns +
-               worker_ * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.capacity);
+               worker_ * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.group_capacity);
     }
     // Slot after slot, in each the panels one after the other: the slots of a span lie together.
     void round_columns([[maybe_unused]] index begin, [[maybe_unused]] index end) {
@@ -136,18 +136,19 @@ template <class C, class T, class M> class ChunkGradients {
                                         : nullptr;
         if constexpr (rounds<M>)
             for (index group = 0; group < columns.groups(); ++group)
-                multiply<M::parts>({.factors = {{columns_of_thread() + span.begin * (end - begin) * panel *
-                                                                           kept_depth<M>(pairs_),
-                                                 kept_depth<M>(pairs_), padded_depth(pairs_),
-                                                 packed + columns.begin(group) * plan_.kept(plan_.capacity)}},
-                                    .width = columns.width(group),
-                                    .c = out_rows_,
-                                    .c_offset = columns.begin(group),
-                                    .columns = columns.valid(group),
-                                    .accumulate = !first_,
-                                    .sums_apart = true,
-                                    .c_is_far = true},
-                                   rows);
+                multiply<M::parts>(
+                    {.factors = {{columns_of_thread() +
+                                      span.begin * (end - begin) * panel * kept_depth<M>(pairs_),
+                                  kept_depth<M>(pairs_), padded_depth(pairs_),
+                                  packed + columns.begin(group) * plan_.kept(plan_.group_capacity)}},
+                     .width = columns.width(group),
+                     .c = out_rows_,
+                     .c_offset = columns.begin(group),
+                     .columns = columns.valid(group),
+                     .accumulate = !first_,
+                     .sums_apart = true,
+                     .c_is_far = true},
+                    rows);
     }
 
     // (R, H): d_projected^T * full, by panels of R.
@@ -167,7 +168,7 @@ template <class C, class T, class M> class ChunkGradients {
         for (index group = 0; group < columns.groups(); ++group)
             multiply<T>({.a = a_rows_,
                          .depth = depth,
-                         .b = packed + columns.begin(group) * plan_.capacity,
+                         .b = packed + columns.begin(group) * plan_.group_capacity,
                          .width = columns.width(group),
                          .c = out_rows_,
                          .c_offset = columns.begin(group),
@@ -255,7 +256,7 @@ template <class C, class T, class M>
 void pack_operands(const BackwardPlan<C, T, M>& plan, index group, index begin, index pairs,
                    const Team& team) {
     const Weights<T>& d = plan.p.d_weights;
-    const index capacity = plan.capacity, units = plan.sizes.units;
+    const index capacity = plan.group_capacity, units = plan.sizes.units;
     const auto pack = [&](Packed<T> packed, Columns<T> columns, const T* const* rows) {
         const auto row = [rows](index k) { return rows[k]; };
         if (!plan.rounded) return pack_rows(packed.exact(), capacity, columns, pairs, team, row);
@@ -360,7 +361,7 @@ template <class C, class T, class M> class BackwardBlock {
     const bool apart_;  // each half of the team one group
     const Team part_;
     const index first_group_, last_group_;
-    const Places<Plan> begin_{first_group_ * plan_.capacity, {0, plan_.capacity}};
+    const Places<Plan> begin_{first_group_ * plan_.group_capacity, {0, plan_.group_capacity}};
 };
 
 template <class C, class T, class M> void backward_share(BackwardPlan<C, T, M>& plan, const Team& team) {
