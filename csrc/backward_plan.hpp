@@ -73,7 +73,7 @@ template <class C, class T, class M> struct BackwardPlan {
     // sum would be so long that its rounding errors tell, sums of some chunks each.
     Weights<T> sums[most_groups];
     bool folds;
-    // Of the pairs of a chunk, those of each group together (see Chunk):
+    // Of the pairs of a chunk, those of each group together (see Groups):
     index most_pairs, capacity;  // how many fit the cache, how many there can be
     index group_capacity;        // how many of one group
     T* d_gates;                  // panel by panel, pair by pair inside a panel
@@ -197,7 +197,7 @@ template <class C, class T, class M> struct BackwardPlan {
                !C::reset_before && weights * index(sizeof(T)) <= near_gradients;
     }
     // Every group has its own places for the pairs of a chunk, wherever the others are: for about half of
-    // them where all rows have one length (half a row more in 24 at most), else for all.
+    // them where all rows have one length (one of 24 rows more at most), else for all.
     index places() const { return groups * group_capacity; }
 
     // Whether any step hands a gradient on.
