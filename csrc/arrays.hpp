@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -92,13 +93,14 @@ class Array {
         take();
     }
     // Seen already.
-    Array(nb::handle object, const char* name, const nb::dlpack::dltensor& view)
-        : view_(view), name_(name), object_(nb::borrow(object)) {
+    Array(nb::object object, const char* name, const nb::dlpack::dltensor& view)
+        : view_(view), name_(name), object_(std::move(object)) {
         take();
     }
 
     explicit operator bool() const { return given_; }
-    nb::handle object() const { return object_; }
+    // None where it is a view of nothing.
+    nb::object object() const { return given_ ? object_ : nb::none(); }
     const char* name() const { return name_; }
     void rename(const char* name) { name_ = name; }
     nb::dlpack::dtype dtype() const { return view_.dtype; }
@@ -208,13 +210,13 @@ class Array {
         view_.dtype = array.dtype();
         view_.shape = const_cast<std::int64_t*>(array.shape_ptr());
         view_.strides = const_cast<std::int64_t*>(array.stride_ptr());
-        owner_ = nb::ndarray<nb::ro>(array);
+        owner_ = std::make_shared<nb::ndarray<nb::ro>>(array);
     }
 
     nb::dlpack::dltensor view_;
     const char* name_ = "";
-    nb::object object_;          // what is seen, and
-    nb::ndarray<nb::ro> owner_;  // what Python's exchange made of it, are kept alive
+    nb::object object_;                           // what is seen, and
+    std::shared_ptr<nb::ndarray<nb::ro>> owner_;  // what Python's exchange made of it, are kept alive
     bool given_ = false;
 };
 
@@ -226,7 +228,6 @@ class PlainArrays {
     PlainArrays(nb::handle type, nb::handle other_type) : type_(type), other_type_(other_type) {}
 
     bool see(nb::handle object, nb::dlpack::dltensor& view) {
-        static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
         if (!object.type().is(type_) && !object.type().is(other_type_)) return false;
         const ExchangeApi* api = exchange_api(Py_TYPE(object.ptr()));
         if (!api) return false;
@@ -236,18 +237,28 @@ class PlainArrays {
         }
         if (dtype_ == nb::dlpack::dtype{}) dtype_ = view.dtype;
         if (view.dtype != dtype_ || view.device.device_type != nb::device::cpu::value) return false;
-        const nb::object negates = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), is_neg));
-        return negates.is(Py_False);
+        return !may_negate(object, view) || is_positive(object);
     }
     bool see(nb::handle object, const char* name, Array& array) {
         if (object.is_none()) return true;
         nb::dlpack::dltensor view;
         if (!see(object, view)) return false;
-        array = Array(object, name, view);
+        array = Array(nb::borrow(object), name, view);
         return true;
     }
 
   private:
+    // To ask takes as long as the view. A parameter that negates is the imaginary part of something
+    // conjugate, with gaps between its values.
+    bool may_negate(nb::handle object, const nb::dlpack::dltensor& view) const {
+        return !object.type().is(other_type_) || view.ndim == 0 || view.strides[view.ndim - 1] != 1;
+    }
+    static bool is_positive(nb::handle object) {
+        static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+        const nb::object negates = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), is_neg));
+        return negates.is(Py_False);
+    }
+
     nb::handle type_, other_type_;
     nb::dlpack::dtype dtype_{};
 };

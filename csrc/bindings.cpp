@@ -57,13 +57,13 @@ class FlatWeights {
     bool has_peephole() const { return has_peephole_; }
 
     // Of the weights, or of their gradients, nothing where not wanted.
-    std::vector<WeightArrays> by_role(const std::vector<Array>& arrays) const {
+    std::vector<WeightArrays> by_role(std::vector<Array> arrays) const {
         if (static_cast<int>(arrays.size()) != directions_ * each_)
             throw std::invalid_argument("d_weights: expected as many as weights");
         std::vector<WeightArrays> all(directions_);
         for (int d = 0; d < directions_; ++d)
             for (int i = 0; i < each_; ++i) {
-                all[d][role_[i]] = arrays[d * each_ + i];
+                all[d][role_[i]] = std::move(arrays[d * each_ + i]);
                 all[d][role_[i]].rename(role_names[role_[i]]);
             }
         return all;
@@ -95,19 +95,20 @@ Call one_direction(const std::string& cell, const nb::sequence& weights, nb::han
     return call;
 }
 
-Call all_directions(const std::string& cell, const FlatWeights& flat, const std::vector<Array>& weights,
+Call all_directions(const std::string& cell, const FlatWeights& flat, std::vector<Array> weights,
                     bool batch_first, int threads) {
     return {.cell = cell_named(flat.has_peephole() ? cell + "_peephole" : cell),
-            .weights = flat.by_role(weights),
+            .weights = flat.by_role(std::move(weights)),
             .batch_first = batch_first,
             .reverse = false,
             .stacked = true,
             .threads = threads};
 }
 // An x of two dimensions that is not packed is a single step.
-void take_inputs(Call& call, const Array& x, const Array& h0, const Array& c0) {
-    call.x = readable(x, Form::rows), call.h0 = readable(h0), call.c0 = readable(c0);
-    call.single = x.dimensions() == 2 && call.weights.size() == 1 && !call.lengths && !call.batch_sizes;
+void take_inputs(Call& call, Array x, Array h0, Array c0) {
+    call.x = readable(std::move(x), Form::rows);
+    call.h0 = readable(std::move(h0)), call.c0 = readable(std::move(c0));
+    call.single = call.x.dimensions() == 2 && call.weights.size() == 1 && !call.lengths && !call.batch_sizes;
 }
 Call all_directions(const std::string& cell, const FlatWeights& flat, const std::vector<Array>& weights,
                     nb::handle x, nb::handle h0, nb::handle c0, nb::handle lengths, nb::handle batch_sizes,
@@ -154,46 +155,44 @@ index reserved(int cell, index hidden, index output, bool is_float64) {
 }
 
 // Of a call in bfloat16 too the reserve is float32.
-nb::object new_reserve(const Call& call, nb::handle x) {
+Array new_reserve(const Call& call, nb::handle x) {
     const bool is_float64 = call.x.dtype() == nb::dtype<double>();
     std::vector<index> shape{call.directions()};
     for (int i = 0; i + 1 < call.x.dimensions(); ++i) shape.push_back(call.x.size(i));
     shape.push_back(reserved(call.cell, call.hidden(), call.output(), is_float64));
     const nb::dlpack::dtype dtype = is_float64 ? nb::dtype<double>() : nb::dtype<float>();
-    return new_tensor(x, dtype, shape.data(), shape.size());
+    return new_tensor(x, dtype, shape.data(), shape.size(), "reserve");
 }
 
 // y, h_n, c_n, the cell states and the reserve of a call, the last three where there are any or they are
 // wanted, as new tensors of the dtype of x. Of a single step there is no y beside h_n.
-struct NewResults {
-    nb::object y = nb::none(), h_n, c_n = nb::none(), cell_states = nb::none(), reserve = nb::none();
-
-    NewResults(const Call& call, nb::handle x, bool wants_cell_states, bool keeps) {
-        call.check_dimensions();
-        const index directions = call.directions(), batch = call.batch();
-        const index hidden = call.hidden(), output = call.output();
-        const nb::dlpack::dtype dtype = call.x.dtype();
-        const auto sequence = [&](index features) {
-            if (call.batch_sizes || call.single) return new_tensor(x, dtype, {call.x.size(0), features});
-            return new_tensor(x, dtype, {call.x.size(0), call.x.size(1), features});
-        };
-        const auto state = [&](index features) {
-            if (call.single) return new_tensor(x, dtype, {batch, features});
-            return new_tensor(x, dtype, {directions, batch, features});
-        };
-        if (!call.single) y = sequence(directions * output);
-        h_n = state(output);
-        if (kernels().f32[call.cell].has_cell_state) {
-            c_n = state(hidden);
-            if (wants_cell_states) cell_states = sequence(directions * hidden);
-        }
-        if (keeps) reserve = new_reserve(call, x);
+Results new_results(const Call& call, nb::handle x, bool wants_cell_states, bool keeps) {
+    call.check_dimensions();
+    const index directions = call.directions(), batch = call.batch();
+    const index hidden = call.hidden(), output = call.output();
+    const nb::dlpack::dtype dtype = call.x.dtype();
+    const auto sequence = [&](index features, const char* name) {
+        if (call.batch_sizes || call.single) return new_tensor(x, dtype, {call.x.size(0), features}, name);
+        return new_tensor(x, dtype, {call.x.size(0), call.x.size(1), features}, name);
+    };
+    const auto state = [&](index features, const char* name) {
+        if (call.single) return new_tensor(x, dtype, {batch, features}, name);
+        return new_tensor(x, dtype, {directions, batch, features}, name);
+    };
+    Results out;
+    if (!call.single) out.y = sequence(directions * output, "y");
+    out.h_n = state(output, "h_n");
+    if (kernels().f32[call.cell].has_cell_state) {
+        out.c_n = state(hidden, "c_n");
+        if (wants_cell_states) out.cell_states = sequence(directions * hidden, "cell_states");
     }
-    Results views() const { return results(y.is_none() ? h_n : y, h_n, c_n, cell_states, reserve); }
-};
+    if (keeps) out.reserve = new_reserve(call, x);
+    return out;
+}
 
-void run_forward(Call call, const NewResults& out) {
-    by_dtype(std::move(call), out.views(), forward<float>, forward<float, bf16>, forward<double>);
+void run_forward(Call call, Results out) {
+    if (call.single) out.y = out.h_n;
+    by_dtype(std::move(call), std::move(out), forward<float>, forward<float, bf16>, forward<double>);
 }
 
 void check_dtype(const Array& x) {
@@ -209,9 +208,10 @@ nb::tuple layer_forward(const std::string& cell, int directions, const nb::tuple
     const FlatWeights flat(arrays, checked_directions(directions));
     Call call = all_directions(cell, flat, arrays, x, h0, c0, lengths, batch_sizes, batch_first, threads);
     check_dtype(call.x);
-    const NewResults out(call, x, cell_states, keep);
+    const Results out = new_results(call, x, cell_states, keep);
     run_forward(std::move(call), out);
-    return nb::make_tuple(out.y, out.h_n, out.c_n, out.cell_states, out.reserve);
+    return nb::make_tuple(out.y.object(), out.h_n.object(), out.c_n.object(), out.cell_states.object(),
+                          out.reserve.object());
 }
 
 // The gradients of x, h0, c0 and each weight: None where they are not needed, or there is nothing.
@@ -230,8 +230,10 @@ nb::list layer_backward(const std::string& cell, int directions, const nb::tuple
     const auto gradient = [&](const Array& of, const char* name) {
         const bool wanted = nb::cast<bool>(needs[place++]) && of;
         const Shape shape = of.shape();
-        made.append(wanted ? new_tensor(x, call.x.dtype(), shape.data(), shape.size()) : nb::none());
-        return Array(made[place - 1], name, Access::write);
+        const Array array =
+            wanted ? new_tensor(x, call.x.dtype(), shape.data(), shape.size(), name) : Array();
+        made.append(array.object());
+        return array;
     };
     const Array d_x = gradient(call.x, "d_x"), d_h0 = gradient(call.h0, "d_h0"),
                 d_c0 = gradient(call.c0, "d_c0");
@@ -282,31 +284,81 @@ struct PlainLayer {
     }
 };
 
-// The weights of such a layer as one flat tuple; None where it is none, and the caller goes the long way.
-nb::object plain_weights(const nb::dict& parameters, const nb::list& names, nb::handle x, nb::handle h0,
-                         nb::handle c0, nb::handle type, nb::handle other_type) {
-    PlainLayer layer;
-    if (!layer.see(parameters, names, x, h0, c0, type, other_type)) return nb::none();
-    const nb::object weights = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(layer.parameters.size())));
-    for (std::size_t i = 0; i < layer.parameters.size(); ++i)
-        PyTuple_SET_ITEM(weights.ptr(), static_cast<Py_ssize_t>(i), layer.parameters[i].release().ptr());
-    return weights;
-}
+// Calls with nothing between them and the kernels: from what torch is in the middle of to the results all is
+// looked at here, as each step of it in Python would take as long as the step of a small layer.
+class Plain {
+  public:
+    // modes: functions that say something true where a plain call is none. forward_ad: torch's module of
+    // forward derivatives. casts: whether autocast is on. threads: how many. types: of plain tensors.
+    Plain(nb::tuple modes, nb::object forward_ad, nb::object casts, nb::object threads, nb::tuple types)
+        : modes_(std::move(modes)),
+          forward_ad_(std::move(forward_ad)),
+          casts_(std::move(casts)),
+          threads_(std::move(threads)),
+          type_(types[0]),
+          other_type_(types[1]) {}
 
-// Such a layer without anything kept: (y, h_n, c_n or None), new tensors. None where it is none.
-nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::list& names, nb::handle x,
-                 nb::handle h0, nb::handle c0, bool batch_first, int threads, nb::handle type,
-                 nb::handle other_type) {
-    PlainLayer layer;
-    if (!layer.see(parameters, names, x, h0, c0, type, other_type)) return nb::none();
-    for (Array& weight : layer.weights) weight = readable(weight);
-    const FlatWeights flat(layer.weights, checked_directions(static_cast<int>(names.size())));
-    Call call = all_directions(cell, flat, layer.weights, batch_first, threads);
-    take_inputs(call, layer.x, layer.h0, layer.c0);
-    const NewResults out(call, x, false, false);
-    run_forward(std::move(call), out);
-    return nb::make_tuple(out.y, out.h_n, out.c_n);
-}
+    bool is_in_a_mode() const {
+        static PyObject* const level = PyUnicode_InternFromString("_current_level");
+        for (nb::handle mode : modes_)
+            if (says_true(mode)) return true;
+        return nb::cast<int>(nb::getattr(forward_ad_, level)) >= 0;
+    }
+
+    bool all_plain(const nb::tuple& arrays) const { return penstock::all_plain(arrays, type_, other_type_); }
+
+    // y and the final states, as hx has them: h, or a pair of h and c.
+    nb::object infer(const std::string& cell, const nb::dict& parameters, const nb::list& names, nb::handle x,
+                     nb::handle hx, int dimensions, bool batch_first) const {
+        PlainLayer layer;
+        if (!see(layer, cell, parameters, names, x, hx, dimensions)) return nb::none();
+        for (Array& weight : layer.weights) weight = readable(std::move(weight));
+        const FlatWeights flat(layer.weights, checked_directions(static_cast<int>(names.size())));
+        Call call =
+            all_directions(cell, flat, std::move(layer.weights), batch_first, nb::cast<int>(threads_()));
+        take_inputs(call, std::move(layer.x), std::move(layer.h0), std::move(layer.c0));
+        const Results out = new_results(call, x, false, false);
+        run_forward(std::move(call), out);
+        const nb::object h_n = out.h_n.object();
+        return nb::make_tuple(out.y.object(), out.c_n ? nb::make_tuple(h_n, out.c_n.object()) : h_n);
+    }
+
+    // h0, c0 and the weights, as one flat tuple.
+    nb::object look(const std::string& cell, const nb::dict& parameters, const nb::list& names, nb::handle x,
+                    nb::handle hx, int dimensions) const {
+        PlainLayer layer;
+        if (!see(layer, cell, parameters, names, x, hx, dimensions)) return nb::none();
+        const nb::object weights = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(layer.parameters.size())));
+        for (std::size_t i = 0; i < layer.parameters.size(); ++i)
+            PyTuple_SET_ITEM(weights.ptr(), static_cast<Py_ssize_t>(i), layer.parameters[i].release().ptr());
+        return nb::make_tuple(layer.h0.object(), layer.c0.object(), weights);
+    }
+
+  private:
+    bool see(PlainLayer& layer, const std::string& cell, const nb::dict& parameters, const nb::list& names,
+             nb::handle x, nb::handle hx, int dimensions) const {
+        nb::handle h0 = hx, c0 = nb::none();
+        if (is_in_a_mode() || says_true(casts_)) return false;
+        const bool is_pair = !hx.is_none() && kernels().f32[cell_named(cell)].has_cell_state;
+        if (is_pair && !take_pair(hx, h0, c0)) return false;
+        return layer.see(parameters, names, x, h0, c0, type_, other_type_) &&
+               layer.x.dimensions() == dimensions;
+    }
+    static bool take_pair(nb::handle hx, nb::handle& h0, nb::handle& c0) {
+        if (!PyTuple_Check(hx.ptr()) && !PyList_Check(hx.ptr())) return false;
+        if (PySequence_Fast_GET_SIZE(hx.ptr()) != 2) return false;
+        PyObject** const states = PySequence_Fast_ITEMS(hx.ptr());
+        h0 = states[0], c0 = states[1];
+        return !h0.is_none() && !c0.is_none();
+    }
+    static bool says_true(nb::handle function) {
+        const nb::object said = function();
+        return !said.is(Py_False) && PyObject_IsTrue(said.ptr());
+    }
+
+    nb::tuple modes_;
+    nb::object forward_ad_, casts_, threads_, type_, other_type_;
+};
 
 // One layer for NumPy arrays, in one direction, from the end where it runs in reverse: the weights are looked
 // at once, and everything that a call gives is allocated here.
@@ -389,8 +441,6 @@ NB_MODULE(_native, m) {
         "shape"_a, "dtype"_a, "An uninitialised tensor of torch, its memory kept for the next when it ends.");
     m.def("kept_blocks", &kept_blocks, "Bytes that are kept and nobody uses.");
     m.def("free_kept_blocks", &free_kept_blocks, "Give them back to the system.");
-    m.def("all_plain", &all_plain, "tensors"_a, "type"_a, "other_type"_a,
-          "Whether these are plain torch tensors of one dtype; False also where that takes a closer look.");
     m.def(
         "reserve_size",
         [](const std::string& cell, index hidden, index output, bool is_float64) {
@@ -444,13 +494,14 @@ NB_MODULE(_native, m) {
     m.def(
         "poison", [](bool on) { poisons = on; }, "on"_a,
         "Whether every new tensor is NaN before a kernel runs: for the tests.");
-    m.def("infer", &infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
-          "batch_first"_a, "threads"_a, "type"_a, "other_type"_a,
-          "One layer over whole sequences, or a single step, with nothing kept: y, h_n and c_n; None for "
-          "what is not plain.");
-    m.def("plain_weights", &plain_weights, "parameters"_a, "names"_a, "x"_a, "h0"_a.none(), "c0"_a.none(),
-          "type"_a, "other_type"_a,
-          "The weights of a layer over whole sequences, or of a cell, if all is plain; None if not.");
+    nb::class_<Plain>(m, "Plain")
+        .def(nb::init<nb::tuple, nb::object, nb::object, nb::object, nb::tuple>(), "modes"_a, "forward_ad"_a,
+             "casts"_a, "threads"_a, "types"_a)
+        .def("is_in_a_mode", &Plain::is_in_a_mode)
+        .def("all_plain", &Plain::all_plain, "tensors"_a)
+        .def("infer", &Plain::infer, "cell"_a, "parameters"_a, "names"_a, "x"_a, "hx"_a.none(),
+             "dimensions"_a, "batch_first"_a)
+        .def("look", &Plain::look, "cell"_a, "parameters"_a, "names"_a, "x"_a, "hx"_a.none(), "dimensions"_a);
     bind_measurements(m);
 }
 

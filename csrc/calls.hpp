@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -17,32 +18,14 @@ namespace penstock {
 
 // ---- layout --------------------------------------------------------------------------------------------
 
-struct OwnedLayout {
-    std::vector<index> active, offset, step_position, row_position;
-    Layout layout{};
-
-    void finish(index batch, bool zero_padding) {
-        offset.resize(active.size());
-        std::exclusive_scan(active.begin(), active.end(), offset.begin(), index{0});
-        const index rows = active.empty() ? 0 : offset.back() + active.back();
-        layout = {static_cast<index>(active.size()),
-                  batch,
-                  rows,
-                  active.data(),
-                  offset.data(),
-                  step_position.data(),
-                  row_position.data(),
-                  row_position.data(),
-                  zero_padding};
-    }
+class OwnedLayout {
+  public:
+    const Layout& layout() const { return layout_; }
 
     // Sequences (T, B, n): row b runs for lengths[b] steps, or for all of them.
     void padded(index steps, index batch, const Array& lengths) {
-        active.assign(steps, batch);
-        step_position.resize(steps);
-        row_position.resize(batch);
-        std::iota(step_position.begin(), step_position.end(), 0);
-        std::iota(row_position.begin(), row_position.end(), 0);
+        take(steps, batch);
+        std::fill_n(active_, steps, batch);
         if (lengths) {
             const index* values = integers(lengths);
             lengths.check_shape({batch});
@@ -51,33 +34,32 @@ struct OwnedLayout {
                     throw std::invalid_argument("lengths: expected values from 0 to the time dimension " +
                                                 std::to_string(steps) + ", got " + std::to_string(values[b]) +
                                                 " at index " + std::to_string(b));
-            std::stable_sort(row_position.begin(), row_position.end(),
+            std::stable_sort(row_position_, row_position_ + batch,
                              [&](index a, index b) { return values[a] > values[b]; });
             for (index t = 0, running = batch; t < steps; ++t) {
-                while (running > 0 && values[row_position[running - 1]] <= t) --running;
-                active[t] = running;
+                while (running > 0 && values[row_position_[running - 1]] <= t) --running;
+                active_[t] = running;
             }
         }
-        finish(batch, static_cast<bool>(lengths));
+        finish(steps, batch, static_cast<bool>(lengths));
+        std::iota(step_position_, step_position_ + steps, 0);
     }
 
     // Sequences (rows, n) as in torch's PackedSequence: batch_sizes[t] rows at step t.
     void packed(index rows, const Array& batch_sizes) {
         const index* values = integers(batch_sizes);
         const index steps = batch_sizes.size(0);
-        active.assign(values, values + steps);
         for (index t = 0; t < steps; ++t)
-            if (active[t] < 1 || (t && active[t] > active[t - 1]))
+            if (values[t] < 1 || (t && values[t] > values[t - 1]))
                 throw std::invalid_argument("batch_sizes: expected positive values that never rise");
-        const index batch = steps ? active[0] : 0;
-        row_position.resize(batch);
-        std::iota(row_position.begin(), row_position.end(), 0);
-        finish(batch, false);
-        step_position = offset;
-        layout.step_position = step_position.data();
-        if (layout.rows != rows)
+        const index batch = steps ? values[0] : 0;
+        take(steps, batch);
+        std::copy_n(values, steps, active_);
+        finish(steps, batch, false);
+        std::copy_n(layout_.offset, steps, step_position_);
+        if (layout_.rows != rows)
             throw std::invalid_argument("batch_sizes: expected a sum of " + std::to_string(rows) +
-                                        " rows, got " + std::to_string(layout.rows));
+                                        " rows, got " + std::to_string(layout_.rows));
     }
 
     static const index* integers(const Array& array) {
@@ -86,6 +68,26 @@ struct OwnedLayout {
                 (std::string(array.name()) + ": expected a contiguous int64 vector").c_str());
         return array.data<const index>();
     }
+
+  private:
+    // Memory for the tables, the rows in their order.
+    void take(index steps, index batch) {
+        memory_.resize(3 * steps + batch);
+        active_ = memory_.data(), step_position_ = active_ + 2 * steps;
+        row_position_ = step_position_ + steps;
+        std::iota(row_position_, row_position_ + batch, 0);
+    }
+    void finish(index steps, index batch, bool zero_padding) {
+        index* const offset = active_ + steps;
+        std::exclusive_scan(active_, active_ + steps, offset, index{0});
+        const index rows = steps ? offset[steps - 1] + active_[steps - 1] : 0;
+        layout_ = {steps,          batch,         rows,          active_,     offset,
+                   step_position_, row_position_, row_position_, zero_padding};
+    }
+
+    std::vector<index> memory_;
+    index *active_ = nullptr, *step_position_ = nullptr, *row_position_ = nullptr;
+    Layout layout_{};
 };
 
 // ---- calls ---------------------------------------------------------------------------------------------
@@ -187,12 +189,15 @@ template <class T, class P = T> class Layer {
     index input() const { return input_; }
     index hidden() const { return hidden_; }
     index output() const { return output_; }
-    bool is_empty() const { return owned_.layout.batch == 0; }
+    index work() const {  // multiply-adds of a direction's products
+        return owned_.layout().rows * kernel.gates * hidden_ * (input_ + output_);
+    }
+    bool is_empty() const { return owned_.layout().batch == 0; }
 
     // What computes a call of this size.
     const Kernel<T, P>& kernel_for_size() const {
         if constexpr (std::is_same_v<T, float> && std::is_same_v<P, float>)
-            return kernels_for(owned_.layout, hidden_).f32[call_.cell];
+            return kernels_for(owned_.layout(), hidden_).f32[call_.cell];
         else return kernel;
     }
 
@@ -201,7 +206,7 @@ template <class T, class P = T> class Layer {
         a.input = input_, a.hidden = hidden_, a.output = output_;
         a.reverse = direction == 1 || call_.reverse;
         a.threads = std::max(call_.threads, 1);
-        a.layout = owned_.layout;
+        a.layout = owned_.layout();
         a.weights = weights<const T, const P>(call_.weights[direction]);
         a.x = sequence<const T>(call_.x, input_);
         a.h0 = state<const T>(call_.h0, output_, direction);
@@ -224,10 +229,11 @@ template <class T, class P = T> class Layer {
     template <class U> Sequence<U> sequence(const Array& array, index features) const {
         if (!array) return {};
         U* data = array.data<U>();
-        if (call_.single) array.check_shape({owned_.layout.batch, features});
-        else if (call_.batch_sizes) array.check_shape({owned_.layout.rows, features});
-        else if (call_.batch_first) array.check_shape({owned_.layout.batch, owned_.layout.steps, features});
-        else array.check_shape({owned_.layout.steps, owned_.layout.batch, features});
+        if (call_.single) array.check_shape({owned_.layout().batch, features});
+        else if (call_.batch_sizes) array.check_shape({owned_.layout().rows, features});
+        else if (call_.batch_first)
+            array.check_shape({owned_.layout().batch, owned_.layout().steps, features});
+        else array.check_shape({owned_.layout().steps, owned_.layout().batch, features});
         if (features > 1 && array.stride(array.dimensions() - 1) != 1)
             throw std::invalid_argument(std::string(array.name()) +
                                         ": expected the last dimension to be contiguous");
@@ -244,7 +250,7 @@ template <class T, class P = T> class Layer {
     }
 
     template <class U> U* state(const Array& array, index features, int direction) const {
-        const index batch = owned_.layout.batch;
+        const index batch = owned_.layout().batch;
         if (!call_.stacked || call_.single) return array.contiguous<U>({batch, features});
         U* all = array.contiguous<U>({directions(), batch, features});
         return all ? all + direction * batch * features : nullptr;
@@ -256,7 +262,7 @@ template <class T, class P = T> class Layer {
         U* start = array.data<U>();
         array.check_contiguous();
         const index share = array.count() / directions();
-        const index needed = kernel.reserve_size(owned_.layout.rows, hidden_, output_);
+        const index needed = kernel.reserve_size(owned_.layout().rows, hidden_, output_);
         if (share < needed)
             throw std::invalid_argument("reserve: expected " + std::to_string(needed) +
                                         " values a direction, got " + std::to_string(share));
@@ -299,6 +305,18 @@ template <class T, class P = T> class Layer {
     index input_, hidden_, output_;
 };
 
+// Lets other threads of Python run in the meantime, where the work takes longer than to hand over.
+class Released {
+  public:
+    explicit Released(index multiply_adds) {
+        constexpr index worth_releasing = 1 << 18;
+        if (multiply_adds >= worth_releasing) released_.emplace();
+    }
+
+  private:
+    std::optional<nb::gil_scoped_release> released_;
+};
+
 template <class T, class P = T> void forward(const Call& call, const Results& out) {
     const Layer<T, P> layer(call);
     layer.check_absent({&out.c_n, &out.cell_states});
@@ -314,7 +332,7 @@ template <class T, class P = T> void forward(const Call& call, const Results& ou
         a.reserve = layer.template reserve<T>(out.reserve, d);
         directions[d] = a;
     }
-    nb::gil_scoped_release released;
+    const Released released(layer.work());
     layer.kernel_for_size().forward(directions.data(), layer.directions());
 }
 
@@ -337,7 +355,7 @@ template <class T, class P = T> void backward(const Call& call, const Gradients&
         a.d_weights = layer.template weights<T, T>(g.d_weights[d]);
         directions[d] = a;
     }
-    nb::gil_scoped_release released;
+    const Released released(layer.work());
     layer.kernel_for_size().backward(directions.data(), layer.directions());
 }
 

@@ -27,32 +27,46 @@ template <class C, class T, class M> struct Direct {
     }
 };
 
-// The products of one group of units, into the rows of its gates: from a bias, or on top of what is there.
-template <class C, class T, class M> class DirectProducts {
+// Groups of units, in their order or back to front.
+struct GroupRange {
+    index first, last;
+    bool back = false;
+};
+
+// Calls f(k) for each k of [first, last).
+template <class F> PENSTOCK_INLINE void there_or_back(bool back, index first, index last, F f) {
+    for (index k = first; k < last; ++k) f(back ? first + last - 1 - k : k);
+}
+
+// The products of some groups of units, into the rows of their gates: from a bias, or on top of what is
+// there. Slot by slot, so that each matrix is read from end to end. gates(group, row): where a row of the
+// gates of a group lies.
+template <class C, class T, class M, class Gates> class DirectProducts {
   public:
     using Factor = Direct<C, T, M>;
 
     // batch: of the call, whatever the rows of this thread: the order of the sums depends on it.
-    DirectProducts(const Sizes<C, T>& sizes, index batch, index group, T* const* gates, index rows,
+    // bias: of all gates.
+    DirectProducts(const Sizes<C, T>& sizes, index batch, GroupRange groups, Gates gates, index rows,
                    const T* bias)
         : sizes_(sizes),
           row_by_row_(wide_vectors<T> && batch == 1),
-          group_(group),
+          groups_(groups),
           gates_(gates),
           rows_(rows),
           bias_(bias) {}
 
     void compute(const Factor& one) const {
-        for (index q = 0; q < sizes_.group_panels(group_); ++q)
-            for (index slot = one.weights.span.begin; one.reaches(slot); ++slot)
-                compute_slot<1>({&one}, q, slot);
+        const Span span = one.weights.span;
+        there_or_back(groups_.back, span.begin, span.begin + span.count,
+                      [&](index slot) { compute_slot<1>({&one}, slot); });
     }
     // The sum of two, in the slots that either reaches.
     void compute(const Factor& one, const Factor& other) const {
-        for (index q = 0; q < sizes_.group_panels(group_); ++q)
-            for (index slot = 0; slot < C::slots; ++slot)
-                if (one.reaches(slot) && other.reaches(slot)) compute_slot<2>({&one, &other}, q, slot);
-                else compute_slot<1>({one.reaches(slot) ? &one : &other}, q, slot);
+        there_or_back(groups_.back, 0, C::slots, [&](index slot) {
+            if (one.reaches(slot) && other.reaches(slot)) compute_slot<2>({&one, &other}, slot);
+            else compute_slot<1>({one.reaches(slot) ? &one : &other}, slot);
+        });
     }
 
   private:
@@ -61,14 +75,22 @@ template <class C, class T, class M> class DirectProducts {
     // Some units of a slot.
     struct Place {
         index slot, unit, count;
-        index at;  // in a row of the group's gates
+        index group, at;  // in a row of the group's gates
     };
 
-    template <int N> void compute_slot(const Factor* const (&factors)[N], index q, index slot) const {
+    template <int N> void compute_slot(const Factor* const (&factors)[N], index slot) const {
+        there_or_back(groups_.back, groups_.first, groups_.last, [&](index g) {
+            there_or_back(groups_.back, 0, sizes_.group_panels(g),
+                          [&](index q) { compute_panel<N>(factors, g, q, slot); });
+        });
+    }
+
+    template <int N>
+    void compute_panel(const Factor* const (&factors)[N], index g, index q, index slot) const {
         constexpr index lanes = Simd<T>::lanes;
         for (index part = 0; part < panel; part += lanes) {
-            const index unit = (group_ * Sizes<C, T>::group + q) * panel + part;
-            const Place place{slot, unit, max(0, min(lanes, sizes_.hidden - unit)),
+            const index unit = (g * Sizes<C, T>::group + q) * panel + part;
+            const Place place{slot, unit, max(0, min(lanes, sizes_.hidden - unit)), g,
                               q * Sizes<C, T>::unit_gates + slot * panel + part};
             index row = 0;
             for (; row_by_row_ && row < rows_; ++row) compute_rows<1>(factors, place, row);
@@ -94,9 +116,11 @@ template <class C, class T, class M> class DirectProducts {
         }
         Vec<T> sum[Rows] = {};
         if (place.count) multiply(inner, place.count, sum);
+        const T* const bias =
+            bias_ ? bias_ + place.group * Sizes<C, T>::group * Sizes<C, T>::unit_gates : nullptr;
         for (index i = 0; i < Rows; ++i) {
-            T* const out = gates_[row + i] + place.at;
-            store(out, sum[i] + load(bias_ ? bias_ + place.at : out));
+            T* const out = gates_(place.group, row + i) + place.at;
+            store(out, sum[i] + load(bias ? bias + place.at : out));
         }
     }
 
@@ -112,8 +136,8 @@ template <class C, class T, class M> class DirectProducts {
 
     const Sizes<C, T>& sizes_;
     const bool row_by_row_;  // of a batch of one row each step
-    const index group_;
-    T* const* const gates_;
+    const GroupRange groups_;
+    const Gates gates_;
     const index rows_;
     const T* const bias_;
 };

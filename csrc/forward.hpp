@@ -133,9 +133,6 @@ template <class C, class T, class M> class ForwardPass {
 
     // Both products with one group of units, where they are computed at once.
     void both_products(index g, const Operands<T>& x, const Operands<T>& h, index rows) {
-        if (plan_.direct)
-            return direct(g, rows, plan_.bias + g * S::group * S::unit_gates)
-                .compute({plan_.input, x}, {plan_.recurrent, h});
         [[maybe_unused]] const index width = sizes_.group_panels(g) * C::slots;
         if constexpr (rounds<M>)
             multiply<M::parts>({.factors = {factors(g, plan_.input, x), factors(g, plan_.recurrent, h)},
@@ -146,8 +143,10 @@ template <class C, class T, class M> class ForwardPass {
                                rows);
     }
 
-    DirectProducts<C, T, M> direct(index g, index rows, const T* bias) const {
-        return {sizes_, p_.layout.batch, g, c_rows_, rows, bias};
+    // With the weights as they are. gates(group, row): where the results go.
+    template <class Gates> DirectProducts<C, T, M, Gates> direct(GroupRange groups, index rows, const T* bias,
+                                                                 Gates gates) const {
+        return {sizes_, p_.layout.batch, groups, gates, rows, bias};
     }
 
     bool are_far(const GateWeights<C, T, M>& weights) const {
@@ -158,7 +157,10 @@ template <class C, class T, class M> class ForwardPass {
     // c_rows (+)= A * W^T, for one group of units; from a bias, or on top of what is there.
     void product(index g, const GateWeights<C, T, M>& weights, const Operands<T>& a, index rows,
                  const T* bias, bool a_is_far, const Kept* after) {
-        if (!weights.packed) return direct(g, rows, bias).compute({weights, a});
+        if (!weights.packed)
+            return direct({g, g + 1}, rows, bias ? plan_.bias : nullptr,
+                          [&](index, index i) { return c_rows_[i]; })
+                .compute({weights, a});
         const index width = sizes_.group_panels(g) * weights.span.count;
         const T* from = bias ? bias + weights.span.begin * panel : nullptr;
         if constexpr (rounds<M>)
@@ -186,35 +188,57 @@ template <class C, class T, class M> class ForwardPass {
                         rows);
     }
 
+    // The products of a step with one group of units.
+    void packed_products(const Gates<C, T>& gates, const GroupRange& groups, index g, index pair, index rows,
+                         bool hoisted) {
+        const index next = groups.back ? g - 1 : g + 1;
+        const bool first = g == (groups.back ? groups.last - 1 : groups.first);
+        const Operands<T> h{h_rows_, rounded_h_};
+        collect_gates(gates, g, rows);
+        if (!hoisted && plan_.together) return both_products(g, inputs_from(pair), h, rows);
+        if (!hoisted) input_product(g, pair, rows, first, packed_group(plan_.recurrent, g));
+        product(g, plan_.recurrent, h, rows, nullptr, false,
+                packed_group(hoisted ? plan_.recurrent : plan_.input, next));
+    }
+
+    // Those with all groups, the weights as they are.
+    void direct_products(const Gates<C, T>& gates, const GroupRange& groups, index pair, index rows,
+                         bool hoisted) {
+        const auto row = [&](index g, index i) { return gates.group(sizes_, g, begin_ + i); };
+        const Direct<C, T, M> x{plan_.input, inputs_from(pair)}, h{plan_.recurrent, {h_rows_, rounded_h_}};
+        if (plan_.together) return direct(groups, rows, plan_.bias, row).compute(x, h);
+        for (index g = groups.first; !hoisted && g < groups.last; ++g) {
+            collect_gates(gates, g, rows);
+            input_product(g, pair, rows, g == groups.first, nullptr);
+        }
+        direct(groups, rows, nullptr, row).compute(h);
+    }
+
+    void collect_gates(const Gates<C, T>& gates, index g, index rows) {
+        for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
+    }
+
     index compute(const Step& step, index pair, bool hoisted) {
         const index rows = running(step.rows);
         const Gates<C, T> gates = gates_of(step, pair);
         find_rows(step, rows);
         round(h_rows_, rows, sizes_.output, rounded_h_);
-        // With few rows the products of all groups come first: more blocks for the cell to work on in turns.
-        const bool few = rows < tile_rows;
+        // There and back again, from step to step and from call to call: the weights read last are still in
+        // the cache.
+        const GroupRange groups{first_group_, last_group_, (step.time + plan_.turn) % 2 != 0};
         const auto cell = [](const auto& blocks) { C::template forward<T>(blocks); };
-        for (index n = first_group_; n < last_group_; ++n) {
-            // There and back again, from step to step and from call to call: the weights read last are still
-            // in the cache.
-            const bool back = (step.time + plan_.turn) % 2;
-            const index g = back ? first_group_ + last_group_ - 1 - n : n;
-            for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
-            const index next = back ? g - 1 : g + 1;
-            const Operands<T> h{h_rows_, rounded_h_};
-            if (!hoisted && plan_.together) both_products(g, inputs_from(pair), h, rows);
-            else {
-                if (!hoisted)
-                    input_product(g, pair, rows, n == first_group_, packed_group(plan_.recurrent, g));
-                product(g, plan_.recurrent, h, rows, nullptr, false,
-                        packed_group(hoisted ? plan_.recurrent : plan_.input, next));
-            }
-            if (!few) pointwise(gates, g, g + 1, rows, cell);
-        }
+        // With few rows the products of all groups come first: more blocks for the cell to work on in turns.
+        const bool few = plan_.direct || rows < tile_rows;
+        if (plan_.direct) direct_products(gates, groups, pair, rows, hoisted);
+        else
+            there_or_back(groups.back, groups.first, groups.last, [&](index g) {
+                packed_products(gates, groups, g, pair, rows, hoisted);
+                if (!few) pointwise(gates, g, g + 1, rows, cell);
+            });
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
         if constexpr (C::reset_before)
             for (index g = first_group_; g < last_group_; ++g) {
-                for (index i = 0; i < rows; ++i) c_rows_[i] = gates.group(sizes_, g, begin_ + i);
+                collect_gates(gates, g, rows);
                 product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, false,
                         packed_group(plan_.candidate, g + 1));
                 pointwise(gates, g, g + 1, rows,

@@ -63,11 +63,13 @@ class Described {
     std::array<index, most_dimensions> shape_, stride_;
 };
 
-inline nb::object tensor_by_table(const ExchangeApi& api, nb::dlpack::dtype dtype, const index* shape,
-                                  std::size_t dimensions, std::size_t bytes) {
-    void* made = nullptr;  // wrap steals the memory
-    if (api.wrap(Described::make(dtype, shape, dimensions, bytes), &made) != 0) throw nb::python_error();
-    return nb::steal(static_cast<PyObject*>(made));
+inline Array tensor_by_table(const ExchangeApi& api, nb::dlpack::dtype dtype, const index* shape,
+                             std::size_t dimensions, std::size_t bytes, const char* name) {
+    Managed* memory = Described::make(dtype, shape, dimensions, bytes);
+    const nb::dlpack::dltensor view = memory->tensor;
+    void* made = nullptr;
+    if (api.wrap(memory, &made) != 0) throw nb::python_error();  // it steals the memory
+    return {nb::steal(static_cast<PyObject*>(made)), name, view};
 }
 
 // The same by Python's exchange, for a block.
@@ -107,22 +109,21 @@ inline nb::object tensor_of_torch(nb::handle like, nb::dlpack::dtype dtype, cons
 }
 
 // An uninitialised contiguous tensor of the library of `like`.
-inline nb::object new_tensor(nb::handle like, nb::dlpack::dtype dtype, const index* shape,
-                             std::size_t dimensions) {
+inline Array new_tensor(nb::handle like, nb::dlpack::dtype dtype, const index* shape, std::size_t dimensions,
+                        const char* name) {
     std::size_t bytes = dtype.bits / 8;
     for (std::size_t i = 0; i < dimensions; ++i) bytes *= static_cast<std::size_t>(shape[i]);
+    const auto by_exchange = [&](const nb::object& made) { return Array(made, name, Access::write); };
     const ExchangeApi* api = exchange_api(Py_TYPE(like.ptr()));
-    const nb::object made = api                       ? tensor_by_table(*api, dtype, shape, dimensions, bytes)
-                            : bytes >= smallest_block ? tensor_of_block(dtype, shape, dimensions)
-                                                      : tensor_of_torch(like, dtype, shape, dimensions);
-    if (poisons && bytes) {
-        const Array view(made, "poisoned", Access::write);
-        std::memset(view.bytes(), 0xff, bytes);
-    }
+    Array made = api                       ? tensor_by_table(*api, dtype, shape, dimensions, bytes, name)
+                 : bytes >= smallest_block ? by_exchange(tensor_of_block(dtype, shape, dimensions))
+                                           : by_exchange(tensor_of_torch(like, dtype, shape, dimensions));
+    if (poisons && bytes) std::memset(made.bytes(), 0xff, bytes);
     return made;
 }
-inline nb::object new_tensor(nb::handle like, nb::dlpack::dtype dtype, std::initializer_list<index> shape) {
-    return new_tensor(like, dtype, shape.begin(), shape.size());
+inline Array new_tensor(nb::handle like, nb::dlpack::dtype dtype, std::initializer_list<index> shape,
+                        const char* name) {
+    return new_tensor(like, dtype, shape.begin(), shape.size(), name);
 }
 
 // A view of a tensor as the kernels read it, of a copy where it does not lie so: contiguous, or, of a

@@ -1,6 +1,7 @@
 """Penstock's kernels: raw arrays in, raw arrays out. Shapes: csrc/kernels.hpp."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 Array = Any
@@ -38,40 +39,56 @@ def kept_blocks() -> int:
 def free_kept_blocks() -> None:
     """Give them back to the system."""
 
-def all_plain(tensors: tuple[Array | None, ...], type: type, other_type: type) -> bool:
-    """Whether these are plain torch tensors of one dtype; False also where that takes a closer look."""
-
 def reserve_size(cell: str, hidden: int, output: int, is_float64: bool) -> int:
     """Values of x's dtype that forward keeps for backward, for each (step, row) pair."""
 
-def infer(
-    cell: str,
-    parameters: dict[str, Array | None],
-    names: list[list[str]],
-    x: Array,
-    h0: Array | None,
-    c0: Array | None,
-    batch_first: bool,
-    threads: int,
-    type: type,
-    other_type: type,
-) -> tuple[Array | None, Array, Array | None] | None:
-    """One layer over whole sequences, or a single step, with nothing kept; None for what is not plain.
+class Plain:
+    """Calls with nothing between them and the kernels."""
 
-    y, h_n and c_n, of a step, whose x is (B, D) and whose states are (B, n), None, h_n and c_n.
-    names: of the weights of each direction, as `layer_forward` takes them, in `parameters`.
-    """
+    def __init__(
+        self,
+        modes: tuple[Callable[[], object], ...],
+        forward_ad: ModuleType,
+        casts: Callable[[], bool],
+        threads: Callable[[], int],
+        types: tuple[type, type],
+    ) -> None:
+        """modes: of torch, each something that says whether it is on: no call is plain then. casts: whether
+        autocast is on. threads: how many to compute with. types: those of plain tensors."""
 
-def plain_weights(
-    parameters: dict[str, Array | None],
-    names: list[list[str]],
-    x: Array,
-    h0: Array | None,
-    c0: Array | None,
-    type: type,
-    other_type: type,
-) -> tuple[Array, ...] | None:
-    """The weights of `infer` as one flat tuple, if it would compute them; None for what is not plain."""
+    def is_in_a_mode(self) -> bool:
+        """Whether torch is in one of the modes, or differentiates forward."""
+
+    def all_plain(self, tensors: tuple[Array | None, ...]) -> bool:
+        """Whether these are plain tensors of one dtype; False also where that takes a closer look."""
+
+    def infer(
+        self,
+        cell: str,
+        parameters: dict[str, Array | None],
+        names: list[list[str]],
+        x: Array,
+        hx: Any,
+        dimensions: int,
+        batch_first: bool,
+    ) -> tuple[Array | None, Any] | None:
+        """One layer over whole sequences, or a single step, with nothing kept; None for what is not plain.
+
+        y and the final states, which are as hx: h, or a pair of h and c. Of a step x is (B, D), the states
+        are (B, n) and y is None. names: of the weights of each direction, as `layer_forward` takes them, in
+        `parameters`. dimensions: that x must have.
+        """
+
+    def look(
+        self,
+        cell: str,
+        parameters: dict[str, Array | None],
+        names: list[list[str]],
+        x: Array,
+        hx: Any,
+        dimensions: int,
+    ) -> tuple[Array | None, Array | None, tuple[Array, ...]] | None:
+        """What `infer` would compute with: h0, c0 and the weights as one flat tuple."""
 
 def forward(
     *,

@@ -397,15 +397,15 @@ class TestWhole:
         """Also where its memory had something else in it: the last one is large enough to be kept."""
         parameters, names, weights, x, h0, c0 = self.problem(steps, rows, directions)
         x = x.transpose(0, 1).contiguous() if batch_first else x
-        for state in ((h0, c0), (None, None)):
-            expected = ops.layer(x, *state, weights, cell="lstm", batch_first=batch_first)
+        for hx in ((h0, c0), [h0, c0], None):
+            h, c = hx or (None, None)
+            expected = ops.layer(x, h, c, weights, cell="lstm", batch_first=batch_first)
             _native.empty([steps, rows, 10 * directions], "float32").fill_(torch.nan)
             for grad in (False, True):
                 with torch.set_grad_enabled(grad):
-                    got = ops.whole("lstm", parameters, names, x, *state, batch_first)
+                    got = ops.whole("lstm", parameters, names, x, hx, 3, batch_first)
                 assert got is not None
-                for a, b in zip(got, expected[:3], strict=True):
-                    assert a is not None
+                for a, b in zip((got[0], *got[1]), expected[:3], strict=True):
                     assert a.requires_grad == grad
                     assert torch.equal(a, b)
 
@@ -414,61 +414,70 @@ class TestWhole:
         """The same bits, forward and backward, without the first dimension."""
         parameters, names, _, x, h0, c0 = self.problem(1, rows)
         inputs = [t.requires_grad_() for t in (x, h0, c0, *parameters.values())]
-        for state, steps in (((h0, c0), (h0[0], c0[0])), ((None, None), (None, None))):
+        for hx, row in (((h0, c0), (h0[0], c0[0])), (None, None)):
             with torch.no_grad():
-                inferred = ops.whole("lstm", parameters, names, x[0], *steps, False)
-            expected = ops.whole("lstm", parameters, names, x, *state, False)
-            got = ops.whole("lstm", parameters, names, x[0], *steps, False)
+                inferred = ops.whole("lstm", parameters, names, x[0], row, 2, False)
+            expected = ops.whole("lstm", parameters, names, x, hx, 3, False)
+            got = ops.whole("lstm", parameters, names, x[0], row, 2, False)
             assert inferred is not None
             assert got is not None
             assert expected is not None
             assert inferred[0] is got[0] is None
             d_h, d_c = torch.randn(2, rows, 10)
-            wanted = inputs[:3] if state[0] is not None else inputs[:1]
+            wanted = inputs[:3] if hx is not None else inputs[:1]
             wanted = [*wanted, *inputs[3:]]
             results = []
-            for (_, h, c), d in ((expected, (d_h[None], d_c[None])), (got, (d_h, d_c))):
-                assert c is not None
+            for (_, (h, c)), d in ((expected, (d_h[None], d_c[None])), (got, (d_h, d_c))):
                 results.append([h.view(rows, 10), c.view(rows, 10), *torch.autograd.grad([h, c], wanted, d)])
             assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-            assert all(torch.equal(a, b) for a, b in zip(inferred[1:], got[1:], strict=True))  # type: ignore[arg-type]
+            assert all(torch.equal(a, b) for a, b in zip(inferred[1], got[1], strict=True))
 
-    def test_cells_without_a_cell_state_have_none(self) -> None:
+    @pytest.mark.parametrize("grad", [False, True])
+    def test_cells_without_a_cell_state_have_one_state(self, grad: bool) -> None:
         parameters = {"ih": torch.randn(10, 5), "hh": torch.randn(10, 10)}
-        with torch.no_grad():
-            found = ops.whole("rnn_tanh", parameters, [["ih", "hh"]], torch.randn(3, 2, 5), None, None, False)
+        names, x, h0 = [["ih", "hh"]], torch.randn(3, 2, 5), torch.randn(1, 2, 10)
+        with torch.set_grad_enabled(grad):
+            found = ops.whole("rnn_tanh", parameters, names, x, h0, 3, False)
+            assert ops.whole("rnn_tanh", parameters, names, x, (h0, h0), 3, False) is None
         assert found is not None
-        y, h_n, c_n = found
+        y, h_n = found
         assert torch.equal(y[-1], h_n[0])
-        assert c_n is None
 
     @pytest.mark.parametrize("grad", [False, True])
     def test_tensors_in_any_memory(self, grad: bool) -> None:
         parameters, names, _, x, h0, c0 = self.problem()
         with torch.set_grad_enabled(grad):
-            expected = ops.whole("lstm", parameters, names, x, h0, c0, False)
+            expected = ops.whole("lstm", parameters, names, x, (h0, c0), 3, False)
             parameters = {
                 name: Parameter(p.mT.contiguous().mT if p.dim() == 2 else p) for name, p in parameters.items()
             }
             rows = h0.new_zeros(*h0.shape[:2], 20)
             rows[..., ::2] = h0
-            got = ops.whole("lstm", parameters, names, x.mT.contiguous().mT, rows[..., ::2], c0, False)
+            got = ops.whole("lstm", parameters, names, x.mT.contiguous().mT, (rows[..., ::2], c0), 3, False)
         assert expected is not None
         assert got is not None
-        assert all(
-            torch.equal(a, b) for a, b in zip(got, expected, strict=True) if a is not None and b is not None
-        )
+        assert torch.equal(got[0], expected[0])
+        assert all(torch.equal(a, b) for a, b in zip(got[1], expected[1], strict=True))
 
     @pytest.mark.parametrize("grad", [False, True])
     def test_leaves_everything_else_to_others(self, grad: bool) -> None:
         parameters, names, _, x, h0, c0 = self.problem()
 
-        def whole(x=x, h0=h0, **changed):
-            return ops.whole("lstm", parameters | changed, names, x, h0, c0, False)
+        def whole(x: Any = x, h0: Any = h0, **changed):
+            return ops.whole("lstm", parameters | changed, names, x, (h0, c0), 3, False)
 
+        negated = Parameter(torch.randn(40, 10, dtype=torch.complex64).conj().imag)
         with torch.set_grad_enabled(grad):
             assert whole() is not None
+            assert whole(x=x[0]) is None
             assert whole(x=x[0, 0]) is None
+            assert whole(x=[1.0]) is None
+            assert whole(h0=None) is None
+            assert whole(weight_hh=negated) is None
+            assert ops.whole("lstm", parameters, names, x, h0, 3, False) is None
+            assert ops.whole("lstm", parameters, names, x, (h0, c0, c0), 3, False) is None
+            with torch.autocast("cpu"):
+                assert whole() is None
             assert whole(x=x[:0]) is None
             assert whole(h0=h0.double()) is None
             assert whole(x=x.half()) is None
@@ -482,9 +491,9 @@ class TestWhole:
     def test_a_wrong_shape_is_a_mistake(self) -> None:
         parameters, names, _, x, h0, c0 = self.problem()
         with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
-            ops.whole("lstm", parameters, names, x, h0[..., :4].contiguous(), c0, False)
+            ops.whole("lstm", parameters, names, x, (h0[..., :4].contiguous(), c0), 3, False)
         with torch.no_grad(), pytest.raises(ValueError, match="h0: expected shape"):
-            ops.whole("lstm", parameters, names, x[0], h0, c0, False)
+            ops.whole("lstm", parameters, names, x[0], (h0, c0), 2, False)
 
 
 class Mine(torch.Tensor):

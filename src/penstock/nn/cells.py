@@ -56,33 +56,32 @@ class _RecurrentCell(nn.RNNCellBase):
             if s is not None and s.shape != expected:
                 raise RuntimeError(f"{name}: expected hx of shape {expected}, got {tuple(s.shape)}")
 
-    def _step(self, input: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
-        """(h, c) after one step, c None for cells without one; batched or not as the input."""
-        return self._quick_step(input, *state) or self._any_step(input, state)
+    def _step(self, input: Tensor, hx: Any) -> Any:
+        """The new states, as hx has them; batched or not as the input."""
+        names = OWN_NAMES[self.bias, self.peephole]
+        try:  # in the fewest steps, as a layer: see _Recurrent.forward in layers.py
+            found = ops.whole(self._cell(), self._parameters, names, input, hx, 2, False)
+        except ValueError:
+            found = None
+        return self._any_step(input, hx) if found is None else found[1]
 
-    def _quick_step(
-        self, x: Tensor, h: Tensor | None, c: Tensor | None
-    ) -> tuple[Tensor, Tensor | None] | None:
-        """As `_Recurrent._run_whole` (layers.py): the usual case in the fewest steps, None for any other."""
-        if x.dim() != 2 or torch.is_autocast_enabled("cpu"):
-            return None
-        try:
-            found = ops.whole(
-                self._cell(), self._parameters, OWN_NAMES[self.bias, self.peephole], x, h, c, False
-            )
-        except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
-            return None
-        return None if found is None else found[1:]
-
-    def _any_step(self, input: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
-        weights, dtype = self._weights(), autocast_dtype(input)
+    def _any_step(self, input: Tensor, hx: Any) -> Any:
+        state, weights, dtype = self._state(hx), self._weights(), autocast_dtype(input)
         if dtype is not None:
             input, state, weights = cast(input, dtype), cast(state, dtype), cast(weights, dtype)
         self._check(input, state, weights[0])
         if input.dim() == 2:
-            return self._batched_step(input, state, weights)
+            return self._final(*self._batched_step(input, state, weights))
         h, c = self._batched_step(input[None], (_row(state[0]), _row(state[1])), weights)
-        return h[0], None if c is None else c[0]
+        return self._final(h[0], None if c is None else c[0])
+
+    def _state(self, hx: Any) -> State:
+        """hx as (h, c)."""
+        return hx, None
+
+    def _final(self, h: Tensor, c: Tensor | None) -> Any:
+        """(h, c) as the caller gives and gets it."""
+        return h
 
     def _batched_step(
         self, x: Tensor, state: State, weights: tuple[Tensor, ...]
@@ -115,13 +114,13 @@ class RNNCell(_RecurrentCell, nn.RNNCell):
     """One step of an Elman network; arguments and forward as torch.nn.RNNCell's."""
 
     def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+        return "rnn_relu" if self.nonlinearity == "relu" else "rnn_tanh"
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (B, D) or (D,), hx (B, H) or (H,), zeros by default -> the new h, of hx's shape."""
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return self._step(input, (hx, None))[0]
+        return self._step(input, hx)
 
 
 class LSTMCell(_RecurrentCell, nn.LSTMCell):
@@ -150,8 +149,14 @@ class LSTMCell(_RecurrentCell, nn.LSTMCell):
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Tensor]:
         """input (B, D) or (D,), hx a pair (h, c) of (B, H) or (H,), zeros by default -> the new pair."""
+        return self._step(input, hx)
+
+    def _state(self, hx: Any) -> State:
         h, c = (None, None) if hx is None else hx
-        return self._step(input, (h, c))  # type: ignore[return-value]
+        return h, c
+
+    def _final(self, h: Tensor, c: Tensor | None) -> Any:
+        return h, c
 
 
 class GRUCell(_RecurrentCell, nn.GRUCell):
@@ -173,4 +178,4 @@ class GRUCell(_RecurrentCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (B, D) or (D,), hx (B, H) or (H,), zeros by default -> the new h, of hx's shape."""
-        return self._step(input, (hx, None))[0]
+        return self._step(input, hx)

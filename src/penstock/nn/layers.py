@@ -68,8 +68,14 @@ class _Recurrent(nn.RNNBase):
         states as a third value. Raises as torch.nn does for wrong shapes and dtypes; ValueError for
         `lengths` of a wrong size or out of range, TypeError for `lengths` that are not integers.
         """
-        if lengths is None and not return_cell_states and isinstance(input, Tensor):
-            result = self._run_whole(input, hx)
+        if lengths is None and not return_cell_states and self.num_layers == 1:
+            # In the fewest steps: most of a step of a small layer is what stands around the kernels.
+            try:
+                result = ops.whole(
+                    self._cell(), self._parameters, self._all_weights, input, hx, 3, self.batch_first
+                )
+            except ValueError:  # of the kernels, about a shape: the long way says it in torch's words
+                result = None
             if result is not None:
                 return result
         if return_cell_states and not isinstance(self, nn.LSTM):
@@ -106,20 +112,6 @@ class _Recurrent(nn.RNNBase):
         )  # fmt: skip
         result = (y, self._final(h_n, c_n))
         return (*result, c_steps) if return_cell_states else result
-
-    def _run_whole(self, x: Tensor, hx: Any) -> Any:
-        """One layer over a batch of whole sequences in the fewest steps; None where this is not that case.
-
-        A single step of a small layer takes the kernels 2 us: most of a call is what stands around them.
-        """
-        if self.num_layers != 1 or x.dim() != 3 or torch.is_autocast_enabled("cpu"):
-            return None
-        h0, c0 = self._state(hx, 3)
-        try:
-            found = ops.whole(self._cell(), self._parameters, self._all_weights, x, h0, c0, self.batch_first)
-        except ValueError:  # of the kernels, about a shape; the long way says it in torch's words
-            return None
-        return None if found is None else (found[0], self._final(found[1], found[2]))
 
     def _forward_unbatched(self, input: Tensor, hx, lengths: Lengths | None, return_cell_states: bool):
         state = tuple(None if s is None else s.unsqueeze(1) for s in self._state(hx, dim=2))
@@ -298,7 +290,7 @@ class RNN(_Recurrent, nn.RNN):
     """
 
     def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+        return "rnn_relu" if self.nonlinearity == "relu" else "rnn_tanh"
 
 
 class LSTM(_Recurrent, nn.LSTM):

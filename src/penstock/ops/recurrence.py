@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
+from torch import Tensor, is_grad_enabled
+from torch.compiler import is_compiling
 
-from penstock import _native
 from penstock.cells import Weights
 from penstock.ops import functions, kernel, operators, reference
 from penstock.ops.kernel import Options
-from penstock.ops.route import NATIVE_DTYPES, Route, is_in_a_mode, route
+from penstock.ops.route import NATIVE_DTYPES, Route, plain, route
 
 NOTHING = {dtype: torch.empty(0, dtype=dtype) for dtype in NATIVE_DTYPES}
 """In place of what a cell does not have."""
@@ -70,32 +69,34 @@ def whole(
     cell: str,
     parameters: dict[str, Any],
     names: list[list[str]],
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
+    x: Any,
+    hx: Any,
+    dimensions: int,
     batch_first: bool,
-) -> tuple[Any, Tensor, Tensor | None] | None:
-    """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y, h_n and c_n.
+) -> tuple[Any, Any] | None:
+    """`run` on the direct route, of a batch of whole sequences, in the fewest steps: y and the final states.
 
-    Or of a single step, where x is (B, D) and the states are (B, n): then y is None.
-    names: of the weights of each direction among the parameters: the kernels find them themselves. None
-    where this is not that case.
+    names: of the weights of each direction among the parameters: the kernels find them themselves.
+    hx: h0, or, for a cell with a cell state, a pair of h0 and c0; None for zeros. The final states likewise.
+    dimensions: of x: three, or two, (B, D), for a single step: then the states are (B, n), and y is None.
+
+    None where this is not that case, or something else has to be seen to: autocast, a transform, a state of
+    another kind. Raises ValueError for a wrong shape.
     """
-    if is_in_a_mode():
+    if is_compiling():
         return None
-    if not torch.is_grad_enabled():
-        return _native.infer(
-            cell, parameters, names, x, h0, c0, batch_first, torch.get_num_threads(), Tensor, Parameter
-        )
-    weights = _native.plain_weights(parameters, names, x, h0, c0, Tensor, Parameter)
-    if weights is None:
+    if not is_grad_enabled():
+        return plain.infer(cell, parameters, names, x, hx, dimensions, batch_first)
+    found = plain.look(cell, parameters, names, x, hx, dimensions)
+    if found is None:
         return None
+    h0, c0, weights = found
     options = Options(cell, len(names), batch_first)
     if _need_gradients(x, h0, c0, *weights):
         y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
     else:
         y, h_n, c_n, *_ = kernel.forward(x, h0, c0, weights, None, None, options, False, False)
-    return y, h_n, c_n
+    return y, h_n if c_n is None else (h_n, c_n)
 
 
 def _need_gradients(*tensors: Tensor | None) -> bool:

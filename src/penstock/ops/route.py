@@ -45,20 +45,28 @@ def route(tensors: tuple[Tensor | None, ...]) -> Route:
     return Route.DIRECT if is_plain(tensors) else Route.OPERATOR
 
 
+plain = _native.Plain(
+    modes=(
+        torch._C._are_functorch_transforms_active,
+        torch._C._is_tracing,
+        torch._C._len_torch_dispatch_stack,
+    ),
+    forward_ad=forward_ad,
+    casts=torch._C._is_any_autocast_enabled,
+    threads=torch.get_num_threads,
+    types=(Tensor, Parameter),
+)
+"""What the kernels' side needs to see for itself that nothing stands between a call and the kernels."""
+
+
 def is_in_a_mode() -> bool:
     """Whether torch compiles, transforms, differentiates forward or wants to see every operator."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+    return torch.compiler.is_compiling() or plain.is_in_a_mode()
 
 
 def looks_plain(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether a glance is enough to see that the kernels may be called straight away on these tensors."""
-    return not is_in_a_mode() and _native.all_plain(tensors, Tensor, Parameter)
+    return not is_in_a_mode() and plain.all_plain(tensors)
 
 
 def is_native(tensors: Sequence[Tensor | None]) -> bool:
