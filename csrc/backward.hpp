@@ -210,20 +210,18 @@ template <class C, class T, class M> class BackwardPass {
     }
 
     void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
-        if (!plan_.rounded) return;
         if constexpr (rounds<M>)
-            for (index i = 0; i < rows; ++i) {
-                round_gates_of(plan_.rounded_input, first_pair + i, rows_[i].d_gates);
-                if (!one_span<C> && plan_.rounded_steps)
-                    round_gates_of(plan_.rounded_recurrent, first_pair + i, rows_[i].d_gates);
-            }
+            for (index i = 0; plan_.rounded && i < rows; ++i)
+                for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
+                    round_panel(plan_.rounded_gates.row(first_pair + i), q,
+                                rows_[i].d_gates + q * plan_.panel_stride());
     }
-    void round_gates_of(const RoundedGates<M>& gates, index pair, const T* d_gates) {
-        const index count = gates.span.count * panel;
-        for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
+    void round_panel(bf16* row, index q, const T* d_gates) {
+        const RoundedOrder<C, T>& order = plan_.rounded_gates.order;
+        constexpr index together = order.by_panel ? C::slots : 1;
+        for (index slot = 0; slot < C::slots; slot += together)
             plan_.infinity.met(
-                round_values<M::parts>(gates.row(pair), q * count,
-                                       d_gates + q * plan_.panel_stride() + gates.span.begin * panel, count));
+                round_values<M::parts>(row, order.place(q, slot), d_gates + slot * panel, together * panel));
     }
 
     // d_h (+)= d_gates * W_hh
@@ -238,9 +236,9 @@ template <class C, class T, class M> class BackwardPass {
     void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
         [[maybe_unused]] const Columns<T>& columns = plan_.states;
         if constexpr (rounds<M>)
-            plan_.rounded_recurrent.multiply(pair, rows, plan_.recurrent.rounded(),
-                                             {columns.padded(), columns.group_panels}, units_,
-                                             plan_.d_h_rows + begin_, C::carries_hidden);
+            plan_.rounded_gates.multiply(C::recurrent, pair, rows, plan_.recurrent.rounded(),
+                                         {columns.padded(), columns.group_panels}, units_,
+                                         plan_.d_h_rows + begin_, C::carries_hidden);
     }
 
     // out_rows (+)= gates[span] * W, for consecutive pairs.

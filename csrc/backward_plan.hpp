@@ -14,32 +14,42 @@ template <class T> struct BackwardRow {
     T *d_h, *d_c, *full, *reset;
 };
 
-// The gate gradients of a span, rounded, one row a pair: operands of the products with its weights.
-template <class M> struct RoundedGates {
-    Span span;
-    index values;  // of a row, without the zeros after them
+// The gate gradients, rounded, one row a pair: operands of the products with the weights.
+template <class C, class T, class M> struct RoundedGates {
+    RoundedOrder<C, T> order;
     bf16* data = nullptr;
 
-    index depth() const { return padded_depth(values); }
+    static constexpr Span all{0, C::slots};
     // Not a multiple of the page size: rows would compete for the same places of the cache.
-    index stride() const { return depth() * M::parts + depth_unit; }
+    index stride() const { return order.depth(all) * M::parts + depth_unit; }
     bf16* row(index pair) const { return data + pair * stride(); }
 
-    // c (+)= the gates of some pairs * W, for a team's groups of columns.
-    template <class T> void multiply(index pair, index rows, const bf16* w, Columns<T> columns,
-                                     const Team& team, T* const* c, bool accumulate) const {
-        each_slice(depth(), [&](index k, index count) {
+    // What no gate will fill.
+    void zero_ends(index pair) const {
+        for (index n = 0; n < order.runs(all); ++n)
+            for (index part = 0; part < M::parts; ++part)
+                zero(row(pair) + place<M::parts>(n * order.padded_run() + order.run(), part),
+                     order.padded_run() - order.run());
+    }
+
+    // c (+)= the gates of some pairs in the slots of a span * W, for a team's groups of columns.
+    void multiply(Span span, index pair, index rows, const bf16* w, Columns<T> columns, const Team& team,
+                  T* const* c, bool accumulate) const {
+        const index depth = order.depth(span);
+        const bf16* const a = row(pair) + order.begin(span) * M::parts;
+        each_slice(depth, [&](index k, index count) {
             for (index group = team.begin(columns.groups()); group < team.end(columns.groups()); ++group) {
                 const index width = columns.width(group), begin = columns.begin(group);
-                const Factors all{row(pair), stride(), depth(), w + begin * kept_depth<M>(values)};
-                PENSTOCK_ISA::multiply<M::parts>({.factors = {all.template slice<M::parts>(k, count, width)},
-                                                  .width = width,
-                                                  .c = c,
-                                                  .c_offset = begin,
-                                                  .columns = columns.valid(group),
-                                                  .accumulate = accumulate || k,
-                                                  .sums_apart = accumulate},
-                                                 rows);
+                const Factors whole{a, stride(), depth, w + begin * depth * M::parts};
+                PENSTOCK_ISA::multiply<M::parts>(
+                    {.factors = {whole.template slice<M::parts>(k, count, width)},
+                     .width = width,
+                     .c = c,
+                     .c_offset = begin,
+                     .columns = columns.valid(group),
+                     .accumulate = accumulate || k,
+                     .sums_apart = accumulate},
+                    rows);
             }
         });
     }
@@ -82,8 +92,8 @@ template <class C, class T, class M> struct BackwardPlan {
     const T **x_rows, **h_rows;  // what the weights were multiplied with
     Packed<T> x_packed[most_groups], h_packed[most_groups];  // the same, packed for the products
     T* full_packed;
-    RoundedGates<M> rounded_input, rounded_recurrent;  // one and the same where the spans are
-    bf16* rounded_columns;                             // for each thread the gates of some panels, transposed
+    RoundedGates<C, T, M> rounded_gates;
+    bf16* rounded_columns;  // for each thread the gates of some panels, transposed
     const T **c_prev_rows, **c_rows, **projected_rows;
     // In the order in which threads come by them, as the rounded gates are:
     const T** gate_rows;
@@ -106,7 +116,8 @@ template <class C, class T, class M> struct BackwardPlan {
           h0(arena, p_.h0, sizes.output, sizes.outputs, p_.layout),
           c0(arena, p_.c0, sizes.hidden, sizes.cell_states, p_.layout),
           groups(sums_groups() ? most_groups : 1),
-          sums{p_.d_weights, p_.d_weights} {
+          sums{p_.d_weights, p_.d_weights},
+          rounded_gates{{sizes}} {
         const index batch = p.layout.batch, pairs = p.layout.rows;
         const bool projected = p.weights.projection != nullptr;
         input = take_gates(arena, C::input, p.d_x.data && !direct_input ? inputs.padded() : 0, rounded);
@@ -139,8 +150,7 @@ template <class C, class T, class M> struct BackwardPlan {
             x_packed[group] = take_pairs(arena, p.d_weights.ih ? inputs.padded() : 0);
             h_packed[group] = take_pairs(arena, p.d_weights.hh ? sizes.outputs : 0);
         }
-        rounded_input = take_rounded(arena, C::input, rounded);
-        rounded_recurrent = one_span<C> ? rounded_input : take_rounded(arena, C::recurrent, rounded_steps);
+        rounded_gates.data = arena.take<bf16>(rounded ? rounded_rows() * rounded_gates.stride() : 0);
         rounded_columns =
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(group_capacity) : 0);
         x_rows = arena.take<const T*>(places());
@@ -215,8 +225,9 @@ template <class C, class T, class M> struct BackwardPlan {
     index kept(index depth) const { return rounded ? kept_depth<M>(depth) : depth; }
     // B of so many columns where A is the gates of a span.
     Packed<T> take_gates(Arena& arena, Span span, index columns, bool round) const {
-        const index depth = sizes.units * span.count;
-        return take_packed(arena, (round ? kept_depth<M>(depth) : depth) * columns, round);
+        const index depth =
+            round ? rounded_gates.order.depth(span) * index(M::parts) : sizes.units * span.count;
+        return take_packed(arena, depth * columns, round);
     }
     // B where it is what the weights were multiplied with in a chunk.
     Packed<T> take_pairs(Arena& arena, index columns) const {
@@ -224,11 +235,6 @@ template <class C, class T, class M> struct BackwardPlan {
     }
     static Packed<T> take_packed(Arena& arena, index count, bool round) {
         return {arena.take<char>(count * index(round ? sizeof(bf16) : sizeof(T)))};
-    }
-    RoundedGates<M> take_rounded(Arena& arena, Span span, bool round) const {
-        RoundedGates<M> gates{span, sizes.units * span.count};
-        gates.data = arena.take<bf16>(round ? rounded_rows() * gates.stride() : 0);
-        return gates;
     }
     index rounded_rows() const { return places() + 2 * tile_edge; }
     // From one panel of a pair's gate gradients to the next.
@@ -238,10 +244,9 @@ template <class C, class T, class M> struct BackwardPlan {
 
     void pack(const Team& team) {
         const Weights<const T, const Matrix>& w = p.weights;
-        if (rounded) {
-            zero_ends(rounded_input, team);
-            if (!one_span<C> && rounded_steps) zero_ends(rounded_recurrent, team);
-        }
+        if constexpr (rounds<M>)
+            for (index k = team.begin(rounded_rows()); rounded && k < team.end(rounded_rows()); ++k)
+                rounded_gates.zero_ends(k);
         if (p.d_x.data && !direct_input)
             pack_gates(input, w.ih, inputs, C::input, C::input_gate, rounded, team);
         if (flows() && !direct_recurrent)
@@ -250,14 +255,6 @@ template <class C, class T, class M> struct BackwardPlan {
             pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
-    }
-
-    // What no gate will fill.
-    void zero_ends(const RoundedGates<M>& gates, const Team& team) const {
-        if constexpr (rounds<M>)
-            for (index k = team.begin(rounded_rows()); k < team.end(rounded_rows()); ++k)
-                for (index part = 0; part < M::parts; ++part)
-                    zero(gates.row(k) + place<M::parts>(gates.values, part), gates.depth() - gates.values);
     }
 
     void pack_gates(Packed<T> packed, const Matrix* w, Columns<T> columns, Span span, const int* gate,

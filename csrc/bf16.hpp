@@ -263,9 +263,10 @@ void round_transposed(bf16* to, index to_stride, const float* rows, index stride
 
 template <index Parts> struct RoundedProduct {
     Factors factors[2];  // the sum of two products, or of one
-    index width;         // panels, 1 to 4
+    index width;         // panels: 1 to 4, or 6 by tiles
     float* const* c;     // rows of C; a row at nullptr is left out
     index c_offset = 0;
+    index run = width, gap = 0;  // after so many panels of C so many are left out (tiles only)
     index columns;
     const float* bias = nullptr;
     bool accumulate = false;

@@ -108,8 +108,11 @@ template <class C, class T, class M> class ForwardPass {
                 after);
         for (int slot = 0; slot < C::slots; ++slot) {
             if (C::input_gate[slot] >= 0) continue;  // slots it does not reach start from their bias
-            const T* bias = plan_.bias + g * S::unit_gates + slot * panel;
-            for (index i = 0; i < rows; ++i) copy(c_rows_[i] + slot * panel, bias, panel);
+            for (index q = 0; q < sizes_.group_panels(g); ++q) {
+                const index at = q * S::unit_gates + slot * panel;
+                const T* bias = plan_.bias + g * S::group * S::unit_gates + at;
+                for (index i = 0; i < rows; ++i) copy(c_rows_[i] + at, bias, panel);
+            }
         }
     }
 
@@ -124,18 +127,20 @@ template <class C, class T, class M> class ForwardPass {
                 plan_.infinity.met(round_row<M::parts>(to + i * kept_depth<M>(depth), rows[i], depth));
     }
 
-    Factors factors(index g, const GateWeights<C, T, M>& weights, const Operands<T>& a) const {
+    // With the weights from a panel on.
+    Factors factors(index q, const GateWeights<C, T, M>& weights, const Operands<T>& a) const {
         if constexpr (!rounds<M>) return {};
         else
             return {a.rounded, kept_depth<M>(weights.depth), padded_depth(weights.depth),
-                    weights.group(sizes_, g)};
+                    weights.at(sizes_, q)};
     }
 
     // Both products with one group of units, where they are computed at once.
     void both_products(index g, const Operands<T>& x, const Operands<T>& h, index rows) {
         [[maybe_unused]] const index width = sizes_.group_panels(g) * C::slots;
         if constexpr (rounds<M>)
-            multiply<M::parts>({.factors = {factors(g, plan_.input, x), factors(g, plan_.recurrent, h)},
+            multiply<M::parts>({.factors = {factors(g * S::group, plan_.input, x),
+                                            factors(g * S::group, plan_.recurrent, h)},
                                 .width = width,
                                 .c = c_rows_,
                                 .columns = width * panel,
@@ -161,28 +166,41 @@ template <class C, class T, class M> class ForwardPass {
             return direct({g, g + 1}, rows, bias ? plan_.bias : nullptr,
                           [&](index, index i) { return c_rows_[i]; })
                 .compute({weights, a});
-        const index width = sizes_.group_panels(g) * weights.span.count;
-        const T* from = bias ? bias + weights.span.begin * panel : nullptr;
+        const index first = g * S::group, end = first + sizes_.group_panels(g), at_once = weights.at_once;
+        for (index q = first; q < end; q += at_once) {
+            const index offset = (q - first) * S::unit_gates + weights.span.begin * panel;
+            const Kept* next = q + at_once < end ? weights.at(sizes_, q + at_once) : after;
+            product_of(weights, q, min(at_once, end - q), a, rows, offset, bias, a_is_far && q == first,
+                       next);
+        }
+    }
+    // The same of some panels, `offset` from the rows of their group.
+    void product_of(const GateWeights<C, T, M>& weights, index first, index panels, const Operands<T>& a,
+                    index rows, index offset, const T* bias, [[maybe_unused]] bool a_is_far,
+                    const Kept* after) {
+        const index width = panels * weights.span.count;
         if constexpr (rounds<M>)
-            multiply<M::parts>({.factors = {factors(g, weights, a)},
+            multiply<M::parts>({.factors = {factors(first, weights, a)},
                                 .width = width,
                                 .c = c_rows_,
-                                .c_offset = weights.span.begin * panel,
+                                .c_offset = offset,
+                                .run = weights.span.count,
+                                .gap = C::slots - weights.span.count,
                                 .columns = width * panel,
-                                .bias = from,
+                                .bias = bias ? bias + offset : nullptr,
                                 .accumulate = bias == nullptr,
                                 .b_after = are_far(weights) ? after : nullptr},
                                rows);
         else
             multiply<T>({.a = a.rows,
                          .depth = {weights.depth},
-                         .b = weights.group(sizes_, g),
+                         .b = weights.at(sizes_, first),
                          .b_after = after,
                          .width = width,
                          .c = c_rows_,
-                         .c_offset = weights.span.begin * panel,
+                         .c_offset = offset,
                          .columns = width * panel,
-                         .bias = from,
+                         .bias = bias ? bias + offset : nullptr,
                          .accumulate = bias == nullptr,
                          .a_is_far = a_is_far},
                         rows);

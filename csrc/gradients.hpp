@@ -17,8 +17,8 @@ void input_gradient(const BackwardPlan<C, T, M>& plan, const Team& team, index f
                                    plan.gate_rows + begin, plan.d_x_rows + begin, rows, false);
     if constexpr (rounds<M>)
         if (plan.rounded)
-            return plan.rounded_input.multiply(begin, rows, plan.input.rounded(), plan.inputs, Team{},
-                                               plan.d_x_rows + begin, false);
+            return plan.rounded_gates.multiply(C::input, begin, rows, plan.input.rounded(), plan.inputs,
+                                               Team{}, plan.d_x_rows + begin, false);
     for (index group = 0; group < plan.inputs.groups(); ++group) {
         const index columns = plan.inputs.valid(group), offset = plan.inputs.begin(group);
         multiply<T>({.a = plan.gate_rows + begin,

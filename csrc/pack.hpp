@@ -96,21 +96,29 @@ template <class C, class T, class M> struct GateWeights {
     const Matrix* row(const Sizes<C, T>& sizes, index unit, index slot) const {
         return matrix + (gate[slot] * sizes.hidden + unit) * depth;
     }
-    Kept* group(const Sizes<C, T>& sizes, index g) const {
-        return packed + g * sizes.group * span.count * sizes.panel * kept_depth<M>(depth);
+    // Panels of units that a product takes at once: all of a group, but by vectors one with several slots.
+    static constexpr index at_once = C::slots == 1 || (rounds<M> && by_tiles) ? Sizes<C, T>::group : index(1);
+
+    // What is packed from a panel on.
+    Kept* at(const Sizes<C, T>& sizes, index q) const {
+        return packed + q * span.count * sizes.panel * kept_depth<M>(depth);
     }
+    Kept* group(const Sizes<C, T>& sizes, index g) const { return at(sizes, g * sizes.group); }
 
     void pack(const Sizes<C, T>& sizes, const Team& team, const Infinity& infinity) const {
-        for (index g = team.begin(sizes.groups()); g < team.end(sizes.groups()); ++g) {
-            const index width = sizes.group_panels(g) * span.count * sizes.panel;
-            Kept* to = group(sizes, g);
-            for (index q = g * sizes.group; q < g * sizes.group + sizes.group_panels(g); ++q)
-                for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
-                    infinity.met(pack_panel<M::parts>(to, width, row(sizes, q * sizes.panel, slot), depth,
-                                                      depth, sizes.hidden - q * sizes.panel));
-                    to += panel_distance<M, T>;
-                }
-        }
+        const index end = min(team.end(sizes.groups()) * sizes.group, sizes.panels);
+        for (index q = team.begin(sizes.groups()) * sizes.group; q < end; q += at_once)
+            pack_panels(sizes, q, min(at_once, end - q), infinity);
+    }
+    void pack_panels(const Sizes<C, T>& sizes, index first, index count, const Infinity& infinity) const {
+        const index width = count * span.count * sizes.panel;
+        Kept* to = at(sizes, first);
+        for (index q = first; q < first + count; ++q)
+            for (index slot = span.begin; slot < span.begin + span.count; ++slot) {
+                infinity.met(pack_panel<M::parts>(to, width, row(sizes, q * sizes.panel, slot), depth, depth,
+                                                  sizes.hidden - q * sizes.panel));
+                to += panel_distance<M, T>;
+            }
     }
 };
 
@@ -143,17 +151,42 @@ void pack_gates_transposed(T* packed, const P* matrix, Columns<T> shape, Span sp
     }
 }
 
-// The same, rounded.
+// In which order the gates of a row are rounded: as they lie in memory, panel by panel, where both products
+// reach all slots, else slot by slot, so that those which a product reaches lie together.
+template <class C, class T> struct RoundedOrder {
+    static constexpr bool by_panel = one_span<C>;
+    static constexpr index panel = panel_width<T>;
+    const Sizes<C, T>& sizes;
+
+    // Values that lie together, and with the zeros after them: of all slots, or of one.
+    index run() const { return by_panel ? sizes.gates : sizes.units; }
+    index padded_run() const { return padded_depth(run()); }
+    index runs(Span span) const { return by_panel ? 1 : span.count; }
+    index depth(Span span) const { return runs(span) * padded_run(); }
+    index begin(Span span) const { return by_panel ? 0 : span.begin * padded_run(); }
+
+    index place(index q, index slot) const {
+        return by_panel ? (q * C::slots + slot) * panel : slot * padded_run() + q * panel;
+    }
+    // What lies at value k of a span; no unit of the layer if beyond the last.
+    struct Place { index slot, unit; };
+    Place at(index k, Span span) const {
+        if (by_panel) return {k / panel % C::slots, k / (C::slots * panel) * panel + k % panel};
+        return {span.begin + k / padded_run(), k % padded_run()};
+    }
+};
+
+// The same, rounded, its rows in that order.
 template <class M, class C, class T>
 void pack_gates_rounded(bf16* packed, const typename M::Matrix* matrix, Columns<T> shape, Span span,
                         const int* gate, const Sizes<C, T>& sizes, const Team& team,
                         const Infinity& infinity) {
 #if defined(__AVX512BF16__)
     constexpr index panel = panel_width<T>;
-    const index depth = padded_depth(sizes.units * span.count);
+    const RoundedOrder<C, T> order{sizes};
+    const index depth = order.depth(span);
     const auto row = [&](index k, index begin) -> const typename M::Matrix* {
-        const index slot = span.begin + k / panel % span.count;
-        const index unit = k / (span.count * panel) * panel + k % panel;
+        const auto [slot, unit] = order.at(k, span);
         const bool exists = unit < sizes.hidden;
         return exists ? matrix + (gate[slot] * sizes.hidden + unit) * shape.columns + begin : nullptr;
     };

@@ -39,7 +39,9 @@ class TileOfC {
     // spacing: of the rows, in values; 0 where they are not even, or not sixteen.
     template <index Parts>
     TileOfC(const RoundedProduct<Parts>& p, index row, index rows, index panel, index spacing)
-        : row_(row), rows_(min(rows - row, tile_edge)), column_(p.c_offset + panel * 16) {
+        : row_(row),
+          rows_(min(rows - row, tile_edge)),
+          column_(p.c_offset + (panel + panel / p.run * p.gap) * 16) {
         static constexpr float zeros[16] = {};
         columns_ = panel < p.width ? min(p.columns - panel * 16, index(16)) : 0;
         adds_ = p.accumulate && p.sums_apart;
@@ -48,7 +50,7 @@ class TileOfC {
         end = in_place_ ? p.c[row] + column_ : own_[0];
         end_stride = in_place_ ? spacing * index(sizeof(float)) : 64;
         if (!p.accumulate || adds_) {
-            start = p.bias && columns_ > 0 ? p.bias + panel * 16 : zeros, start_stride = 0;
+            start = p.bias && columns_ > 0 ? p.bias + column_ - p.c_offset : zeros, start_stride = 0;
             return;
         }
         start = end, start_stride = end_stride;
@@ -185,60 +187,6 @@ template <index Parts> void multiply_square(const RoundedProduct<Parts>& p, inde
     for (const TileOfC& tile : c) tile.finish(p);
 }
 
-// 32 rows, three panels: six tiles of sums, and one each of A and B.
-template <index Parts> void multiply_wide(const RoundedProduct<Parts>& p, index row, index rows, index upper,
-                                          index lower, Fetch<Parts> fetch) {
-    const TileOfC c[] = {{p, row, rows, 0, upper},
-                         {p, row, rows, 1, upper},
-                         {p, row, rows, 2, upper},
-                         {p, row + tile_edge, rows, 0, lower},
-                         {p, row + tile_edge, rows, 1, lower},
-                         {p, row + tile_edge, rows, 2, lower}};
-    alignas(64) float nowhere[16][16];
-    constexpr index blocks_between_stores = products_between_stores / 6 / products_of_parts<Parts>;
-    _tile_loadd(0, c[0].start, c[0].start_stride);
-    _tile_loadd(1, c[1].start, c[1].start_stride);
-    _tile_loadd(2, c[2].start, c[2].start_stride);
-    _tile_loadd(3, c[3].start, c[3].start_stride);
-    _tile_loadd(4, c[4].start, c[4].start_stride);
-    _tile_loadd(5, c[5].start, c[5].start_stride);
-    index block = 1;
-    for (const Factors& f : p.factors) {
-        const index second = row + tile_edge < rows ? tile_edge * f.a_stride : 0;
-        const bf16 *a0 = f.a + row * f.a_stride, *a1 = a0 + second, *b = f.b;
-        const index a_stride = f.a_stride * 2;
-        for (index k = 0; k < f.depth; k += depth_unit, ++block) {
-            for (index n = 0; n < products_of_parts<Parts>; ++n) {
-                const index i = pairs_of_parts[n].a * depth_unit;
-                const bf16* part = b + pairs_of_parts[n].b * 3 * next_panel;
-                _tile_loadd(6, a0 + i, a_stride);
-                _tile_loadd(7, part, 64);
-                _tile_dpbf16ps(0, 6, 7);
-                _tile_loadd(7, part + next_panel, 64);
-                _tile_dpbf16ps(1, 6, 7);
-                _tile_loadd(7, part + 2 * next_panel, 64);
-                _tile_dpbf16ps(2, 6, 7);
-                _tile_loadd(6, a1 + i, a_stride);
-                _tile_dpbf16ps(5, 6, 7);
-                _tile_loadd(7, part + next_panel, 64);
-                _tile_dpbf16ps(4, 6, 7);
-                _tile_loadd(7, part, 64);
-                _tile_dpbf16ps(3, 6, 7);
-                fetch.some();
-            }
-            if (block % blocks_between_stores == 0) _tile_stored(6, nowhere[0], 64);
-            a0 += Parts * depth_unit, a1 += Parts * depth_unit, b += Parts * 3 * next_panel;
-        }
-    }
-    _tile_stored(0, c[0].end, c[0].end_stride);
-    _tile_stored(1, c[1].end, c[1].end_stride);
-    _tile_stored(2, c[2].end, c[2].end_stride);
-    _tile_stored(3, c[3].end, c[3].end_stride);
-    _tile_stored(4, c[4].end, c[4].end_stride);
-    _tile_stored(5, c[5].end, c[5].end_stride);
-    for (const TileOfC& tile : c) tile.finish(p);
-}
-
 // Tiles 0 to 3, the sums, with the products of tile 4, of A, and up to four panels of B.
 PENSTOCK_INLINE void add_strip(const bf16* b, index width) {
     _tile_loadd(5, b, 64);
@@ -255,11 +203,14 @@ PENSTOCK_INLINE void add_strip(const bf16* b, index width) {
 }
 
 // Up to 16 rows, up to four panels.
-template <index Parts> void multiply_strip(const RoundedProduct<Parts>& p, index row, index rows,
-                                           Fetch<Parts> fetch) {
+template <index Parts> void multiply_strip(const RoundedProduct<Parts>& p, index row, index rows, index panel,
+                                           index width, Fetch<Parts> fetch) {
     const index even = spacing(p, row, rows);
-    const TileOfC c[] = {
-        {p, row, rows, 0, even}, {p, row, rows, 1, even}, {p, row, rows, 2, even}, {p, row, rows, 3, even}};
+    const auto nth = [&](index n) { return n < width ? panel + n : p.width; };  // beyond are none
+    const TileOfC c[] = {{p, row, rows, nth(0), even},
+                         {p, row, rows, nth(1), even},
+                         {p, row, rows, nth(2), even},
+                         {p, row, rows, nth(3), even}};
     alignas(64) float nowhere[16][16];
     constexpr index blocks_between_stores = products_between_stores / 4 / products_of_parts<Parts>;
     _tile_loadd(0, c[0].start, c[0].start_stride);
@@ -268,12 +219,12 @@ template <index Parts> void multiply_strip(const RoundedProduct<Parts>& p, index
     _tile_loadd(3, c[3].start, c[3].start_stride);
     index block = 1;
     for (const Factors& f : p.factors) {
-        const bf16 *a = f.a + row * f.a_stride, *b = f.b;
+        const bf16 *a = f.a + row * f.a_stride, *b = f.b + panel * next_panel;
         const index a_stride = f.a_stride * 2, b_part = p.width * next_panel;
         for (index k = 0; k < f.depth; k += depth_unit, ++block) {
             for (index n = 0; n < products_of_parts<Parts>; ++n) {
                 _tile_loadd(4, a + pairs_of_parts[n].a * depth_unit, a_stride);
-                add_strip(b + pairs_of_parts[n].b * b_part, p.width);
+                add_strip(b + pairs_of_parts[n].b * b_part, width);
                 fetch.some();
             }
             if (block % blocks_between_stores == 0) _tile_stored(4, nowhere[0], 64);
@@ -288,18 +239,18 @@ template <index Parts> void multiply_strip(const RoundedProduct<Parts>& p, index
 }
 
 template <index Parts> void multiply(const RoundedProduct<Parts>& p, index rows) {
-    const index across = p.width == 3 ? 1 : divide_up(p.width, 2);
-    const index shares = max(1, (rows + tile_edge - 1) / (2 * tile_edge) * across);
+    const index across = divide_up(p.width, 2), strip = p.width > 4 ? divide_up(p.width, 2) : p.width;
+    const index squares = rows / (2 * tile_edge) + (rows % (2 * tile_edge) > tile_edge);
+    const index shares = squares ? squares * across : divide_up(p.width, strip);
     index row = 0, done = 0;
     const auto fetch = [&] { return Fetch<Parts>(p, min(done++, shares - 1), shares); };
     for (; row + tile_edge < rows; row += 2 * tile_edge) {
         const index upper = spacing(p, row, rows), lower = spacing(p, row + tile_edge, rows);
-        if (p.width == 3) multiply_wide(p, row, rows, upper, lower, fetch());
-        else
-            for (index panel = 0; panel < p.width; panel += 2)
-                multiply_square(p, row, rows, panel, upper, lower, fetch());
+        for (index panel = 0; panel < p.width; panel += 2)
+            multiply_square(p, row, rows, panel, upper, lower, fetch());
     }
-    if (row < rows) multiply_strip(p, row, rows, fetch());
+    for (index panel = 0; row < rows && panel < p.width; panel += strip)
+        multiply_strip(p, row, rows, panel, min(strip, p.width - panel), fetch());
 }
 
 }  // namespace penstock::PENSTOCK_ISA
