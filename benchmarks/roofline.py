@@ -1,16 +1,18 @@
 """The least time that a call of a layer can take on this machine, and with it the limit of every comparison.
 
 A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785), every part of it measured in
-the same run: the products of a call as fast as registers alone do them (by tiles, where the machine has
-them) and its gates as fast as they go alone or, where that takes longer, the weights read, the recurrent ones
-at every step; and the call of a layer that does nothing. Inputs, outputs and what is kept for the backward
-pass are taken to cost nothing, and whatever does not fit side by side to overlap, so nobody gets quite there.
+the same run: the products of a call alone, at the sizes that the layer has them in and by the faster of our
+kernels and torch's, and its gates as fast as they go alone; or, where that takes longer, the weights read, the
+recurrent ones at every step, or the sequences and states read and written; and the call of a layer that does
+nothing. Packing, splitting, sums of biases and what is kept for the backward pass are taken to cost nothing,
+every operand to lie as near as it can, and whatever does not fit side by side to overlap: nobody gets quite
+there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +26,17 @@ PASSES = {"forward": 1, "training": 3}
 went in, and for those of the weights."""
 SECONDS = 0.01
 """To spend on each measurement."""
+AT_ONCE = 256
+"""Rows of a product that takes those of many steps: more are no faster."""
+
+
+class Product(NamedTuple):
+    """A product of a forward pass: (rows, depth) * (depth, columns), as often as there are pairs."""
+
+    rows: int
+    depth: int
+    columns: int
+    is_recurrent: bool
 
 
 def share_of_peak(contest: Contest, mode: str, peak: float) -> float:
@@ -44,9 +57,9 @@ def least_ms(contest: Contest, mode: str, threads: int) -> float:
 
 
 def work_ms(contest: Contest, mode: str) -> float:
-    """Milliseconds of one thread for products and gates, or for the weights where those take longer."""
-    products = flops(contest, mode) / _native.measure_products(SECONDS)
-    return max(products + _gates_ns(contest, mode), _weights_ns(contest, mode)) * 1e-6
+    """Milliseconds of one thread for products and gates, or for memory where that takes longer."""
+    arithmetic = _products_ns(contest, mode) + _gates_ns(contest, mode)
+    return max(arithmetic, _weights_ns(contest, mode), _sequences_ns(contest, mode)) * 1e-6
 
 
 def flops(contest: Contest, mode: str) -> float:
@@ -55,6 +68,38 @@ def flops(contest: Contest, mode: str) -> float:
     passes = PASSES[mode] * shape.flops(kind, contest.pairs)
     recurrent = 2 * shape.B * shape.L * shape.directions * kind.gates * shape.H * shape.output
     return passes - recurrent if mode == "training" else passes
+
+
+def _products(contest: Contest) -> Iterator[Product]:
+    """Those of the layers in one direction."""
+    kind, shape, pairs = contest.kind, contest.shape, contest.pairs
+    steps = pairs / shape.B if shape.new_length else shape.T
+    a_step, together = (max(1, min(AT_ONCE, round(rows))) for rows in (pairs / steps, pairs))
+    gates, output = kind.gates * shape.H, shape.output
+    for layer in range(shape.L):
+        yield Product(together, shape.directions * output if layer else shape.D, gates, False)
+        yield Product(a_step, output, gates, True)
+        if shape.proj:
+            yield Product(a_step, shape.H, output, False)
+
+
+def _products_ns(contest: Contest, mode: str) -> float:
+    pairs, directions = contest.pairs, contest.shape.directions
+    back = pairs - contest.shape.B  # into a state that is given no gradient flows
+    nanoseconds = 0.0
+    for rows, depth, columns, is_recurrent in _products(contest):
+        operations = 2 * depth * columns * directions
+        nanoseconds += pairs * operations / _product_speed(rows, depth, columns)
+        if mode == "training":
+            flowing = back if is_recurrent else pairs
+            nanoseconds += flowing * operations / _product_speed(rows, columns, depth)
+            nanoseconds += pairs * operations / _weights_speed(columns, round(pairs), depth)
+    return nanoseconds
+
+
+def _weights_speed(rows: int, pairs: int, columns: int) -> float:
+    """Of a product over all pairs, in as many at once as are fastest."""
+    return max(_product_speed(rows, max(1, min(pairs, many)), columns) for many in (AT_ONCE, 4 * AT_ONCE))
 
 
 def _gates_ns(contest: Contest, mode: str) -> float:
@@ -80,11 +125,31 @@ def _weights_ns(contest: Contest, mode: str) -> float:
     return shape.L * shape.directions * traffic / speed
 
 
+def _sequences_ns(contest: Contest, mode: str) -> float:
+    """x and y once, in training their gradients and x again, and the states that are given and taken."""
+    shape, width = contest.shape, contest.shape.directions * contest.shape.output
+    numbers = contest.pairs * (shape.D + width)
+    if mode == "training":
+        numbers += contest.pairs * (2 * shape.D + width)
+    numbers += 2 * sum(state.numel() for state in contest.zeros)
+    return 4 * numbers / _reading_speed(round(4 * numbers))
+
+
 def _side_by_side() -> float:
     """How many times as many multiply-adds two threads do as one: two cores may be parts of one."""
     alone = _native.measure_peak(SECONDS)
     with ThreadPoolExecutor(2) as pool:
         return sum(pool.map(_native.measure_peak, (SECONDS, SECONDS))) / alone
+
+
+@cache
+def _product_speed(rows: int, depth: int, columns: int) -> float:
+    """GFLOP/s of one thread, by our kernels or by torch."""
+    a, b = torch.randn(rows, depth), torch.randn(columns, depth)
+    out = torch.empty(rows, columns)
+    (timing,) = in_turns([Contestant("mm", 1, lambda: torch.mm(a, b.T, out=out))], SECONDS)
+    by_torch = 2 * rows * depth * columns / timing.ms * 1e-6
+    return max(by_torch, _native.measure_product(rows, depth, columns, SECONDS))
 
 
 @cache

@@ -70,7 +70,7 @@ const Kernels& with_tiles() {
         k.name = "amx";
         for (int cell = 0; cell < cells; ++cell)
             if (tiles.f32[cell].forward) k.f32[cell] = tiles.f32[cell];
-        k.products = tiles.products;
+        k.product = tiles.product;
         return k;
     }();
     return all;

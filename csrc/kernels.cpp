@@ -52,7 +52,7 @@ const Kernels& kernels() {
         k.f32[lstm] = split_kernel<Lstm<false>, lstm>();
         k.f32[lstm_peephole] = split_kernel<Lstm<true>, lstm_peephole>();
         k.f32[gru] = split_kernel<Gru, gru>();
-        k.products = tile_multiply_adds;
+        k.product = product_alone<Split>;
 #endif
         return k;
     }();
@@ -101,7 +101,8 @@ const Kernels& kernels() {
         k.round = round;
         k.f32_activations = activations<float>();
         k.f64_activations = activations<double>();
-        k.multiply_adds = k.products = multiply_adds;
+        k.multiply_adds = multiply_adds;
+        k.product = product_alone<Exact<float>>;
         k.read_all = read_all;
         for (int cell = 0; cell < cells; ++cell) {
             k.f32[cell] = Table<float>::kernels[cell];

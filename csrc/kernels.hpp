@@ -111,8 +111,9 @@ struct Kernels {
     void (*widen)(const bf16* from, float* to, index count);
     void (*round)(const float* from, bf16* to, index count);  // to nearest, ties to even
     index (*multiply_adds)(index rounds);                     // returns the floating-point operations done
-    index (*products)(index rounds);                          // the same, as float32 products do them
-    void (*read_all)(const float* from, index count);         // a multiple of 1,024 numbers
+    std::size_t (*product)(void* memory, std::size_t bytes, index rows, index depth, index columns,
+                           index times);               // of float32, alone: peak.hpp
+    void (*read_all)(const float* from, index count);  // a multiple of 1,024 numbers
 };
 
 }  // namespace penstock

@@ -57,9 +57,37 @@ double measure_peak(double seconds) {
     return fastest(seconds, [&] { return k.multiply_adds(100'000); });
 }
 
-double measure_products(double seconds) {
-    const Kernels& k = best_kernels();
-    return fastest(seconds, [&] { return k.products(100'000); });
+using Block = std::unique_ptr<void, void (*)(void*)>;
+Block new_block(std::size_t bytes) { return {take_block(bytes), give_back_block}; }
+
+// Numbers like any others: zeros draw less power, and the processor would run faster. Halves of them are
+// numbers of bfloat16 too, all from 0.5 to 2, of both signs.
+void fill_with_numbers(void* memory, std::size_t bytes) {
+    std::uint32_t bits = 1;
+    std::uint16_t* const halves = static_cast<std::uint16_t*>(memory);
+    for (std::size_t i = 0; i < bytes / sizeof *halves; ++i) {
+        bits = bits * 1664525u + 1013904223u;
+        halves[i] = static_cast<std::uint16_t>(0x3f00 | (bits >> 16 & 0x80ff));
+    }
+}
+
+double measure_product(index rows, index depth, index columns, double seconds) {
+    constexpr double least = 1e7;  // operations of a burst
+    if (std::min({rows, depth, columns}) <= 0)
+        throw std::invalid_argument("rows, depth, columns: expected more than 0");
+    const double operations = 2.0 * static_cast<double>(rows) * static_cast<double>(depth * columns);
+    const index times = 1 + static_cast<index>(least / operations);
+    double best = 0;
+    for (const Kernels* k : {&kernels(), &best_kernels()}) {
+        const std::size_t bytes = k->product(nullptr, 0, rows, depth, columns, 0);
+        const Block block = new_block(bytes);
+        fill_with_numbers(block.get(), bytes);
+        best = std::max(best, fastest(seconds, [&] {
+                            k->product(block.get(), bytes, rows, depth, columns, times);
+                            return operations * static_cast<double>(times);
+                        }));
+    }
+    return best;
 }
 
 double measure_gates(const std::string& cell, bool backwards, double seconds) {
@@ -71,7 +99,7 @@ double measure_reading(index bytes, double seconds) {
     constexpr index unit = 1024 * sizeof(float), least = 1 << 20;
     if (bytes <= 0) throw std::invalid_argument("bytes: expected more than 0, got " + std::to_string(bytes));
     const index count = (bytes + unit - 1) / unit * 1024, times = 1 + least / (4 * count);
-    const std::unique_ptr<void, void (*)(void*)> block(take_block(4 * count), give_back_block);
+    const Block block = new_block(static_cast<std::size_t>(4 * count));
     float* numbers = static_cast<float*>(block.get());
     std::fill_n(numbers, count, 1.0f);
     const Kernels& k = kernels();
@@ -88,8 +116,9 @@ void bind_measurements(nb::module_& m) {
           "`sigmoid` or `tanh` of each value of x (n,) as the cells compute it, into y (n,).");
     m.def("measure_peak", &measure_peak, "seconds"_a,
           "Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s.");
-    m.def("measure_products", &measure_products, "seconds"_a,
-          "The same where tiles do the multiply-adds of float32 products, if they are allowed to.");
+    m.def(
+        "measure_product", &measure_product, "rows"_a, "depth"_a, "columns"_a, "seconds"_a,
+        "The same in a product of float32 matrices of these sizes, by tiles if that is faster and allowed.");
     m.def("measure_gates", &measure_gates, "cell"_a, "backwards"_a, "seconds"_a,
           "What one thread computes of a cell beside its products, in float32: units a nanosecond.");
     m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,

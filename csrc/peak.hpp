@@ -1,9 +1,8 @@
-// As many float32 multiply-adds as one core can do, as many bytes as it can read and as many gates as it can
-// compute: the roofs that the benchmarks hold the kernels against.
+// As many float32 multiply-adds as one core can do, products alone, as many bytes as it can read and as many
+// gates as it can compute: the roofs that the benchmarks hold the kernels against.
 #pragma once
 
-#include "sizes.hpp"
-#include "tiles.hpp"
+#include "pack.hpp"
 
 namespace penstock::PENSTOCK_ISA {
 
@@ -29,26 +28,51 @@ inline index multiply_adds(index rounds) {
     return rounds * accumulators * Simd<float>::lanes * 2;
 }
 
-#if defined(__AMX_BF16__)
-// The same by tiles, of numbers that are split: six products of parts for one of theirs.
-inline index tile_multiply_adds(index rounds) {
-    const Tiles tiles;
-    // Numbers like any others: zeros draw less power, and the processor would run faster.
-    alignas(64) bf16 numbers[tile_edge * depth_unit];
-    std::uint32_t bits = 1;
-    for (bf16& number : numbers) {
-        bits = bits * 1664525u + 1013904223u;
-        number.bits = static_cast<std::uint16_t>(0x3f00 | (bits >> 16 & 0x80ff));  // 0.5 to 2, of both signs
-    }
-    _tile_loadd(4, numbers, 64);
-    _tile_loadd(5, numbers, 64);
-    _tile_loadd(6, numbers, 64);
-    _tile_loadd(7, numbers, 64);
-    rounds = rounds / 16 / 6 * 6;  // a product of tiles takes 16 times as long as one of vectors
-    for (index round = 0; round < rounds; ++round) add_square();
-    return rounds * 4 * tile_edge * tile_edge * depth_unit * 2 / 6;
+// A product of matrices alone, `times` times: C (rows, columns) = A (rows, depth) * B with operands packed as
+// the layers have them. Returns the bytes of memory that it needs, and does nothing where there are fewer.
+template <class M> std::size_t product_alone(void* memory, std::size_t bytes, index rows, index depth,
+                                             index columns, index times) {
+    using Kept = typename M::Kept;
+    [[maybe_unused]] const TilesFor<M> tiles;
+    const Columns<float> shape{columns};
+    const index kept = kept_depth<M>(depth), stride = kept + (rounds<M> ? depth_unit : index(0));
+    Arena arena(memory, bytes);
+    const Kept* const a = arena.take<Kept>((rows + 2 * tile_edge) * stride);
+    const Kept* const b = arena.take<Kept>(kept * shape.padded());
+    float* const c = arena.take<float>(rows * shape.padded());
+    const Kept** const a_rows = arena.take<const Kept*>(rows);
+    float** const c_rows = arena.take<float*>(rows);
+    if (!arena.fits()) return arena.used();
+    for (index i = 0; i < rows; ++i) a_rows[i] = a + i * stride, c_rows[i] = c + i * shape.padded();
+    const auto multiply_group = [&](index group, [[maybe_unused]] index k, [[maybe_unused]] index count) {
+        const index width = shape.width(group), begin = shape.begin(group);
+        const Kept* const of_group = b + begin * kept;
+        if constexpr (rounds<M>)
+            multiply<M::parts>(
+                {.factors = {Factors{a, stride, padded_depth(depth), of_group}.template slice<M::parts>(
+                     k, count, width)},
+                 .width = width,
+                 .c = c_rows,
+                 .c_offset = begin,
+                 .columns = width * panel_width<float>,
+                 .accumulate = k > 0},
+                rows);
+        else
+            multiply<float>({.a = a_rows,
+                             .depth = {depth},
+                             .b = of_group,
+                             .width = width,
+                             .c = c_rows,
+                             .c_offset = begin,
+                             .columns = width * panel_width<float>},
+                            rows);
+    };
+    for (index n = 0; n < times; ++n)
+        each_slice(rounds<M> ? padded_depth(depth) : index(1), [&](index k, index count) {
+            for (index group = 0; group < shape.groups(); ++group) multiply_group(group, k, count);
+        });
+    return arena.used();
 }
-#endif
 
 // Reads `count` numbers, a multiple of 1,024, and does next to nothing with them.
 inline void read_all(const float* from, index count) {

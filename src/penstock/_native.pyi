@@ -181,8 +181,10 @@ def activation(name: str, x: Array, y: Array) -> None:
 def measure_peak(seconds: float) -> float:
     """Float32 multiply-adds of one thread with the instruction set in use, in GFLOP/s."""
 
-def measure_products(seconds: float) -> float:
-    """The same where tiles do the multiply-adds of float32 products, if they are allowed to."""
+def measure_product(rows: int, depth: int, columns: int, seconds: float) -> float:
+    """The same in a product alone of float32 matrices of these sizes, packed as the layers have them.
+
+    By tiles where that is faster and they may be used. Raises ValueError for a size below 1."""
 
 def measure_gates(cell: str, backwards: bool, seconds: float) -> float:
     """What one thread computes of a cell beside its products, in float32: units a nanosecond."""

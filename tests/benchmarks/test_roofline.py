@@ -13,7 +13,7 @@ from penstock import _native
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 GFLOP/s, 3 GB/s, 5 units a nanosecond forward and 7 backward, and a call that takes no time."""
-    monkeypatch.setattr(_native, "measure_products", lambda seconds: 2.0)
+    monkeypatch.setattr(roofline, "_product_speed", lambda rows, depth, columns: 2.0)
     monkeypatch.setattr(_native, "measure_reading", lambda matrix, seconds: 3.0)
     monkeypatch.setattr(_native, "measure_gates", lambda cell, backwards, seconds: 7.0 if backwards else 5.0)
     monkeypatch.setattr(roofline, "_idle_ms", lambda contest, mode: 0.0)
@@ -54,6 +54,26 @@ def test_a_ragged_batch_has_fewer_products() -> None:
     assert share == pytest.approx(ragged.lengths.sum().item() / (64 * 40))
 
 
+def test_each_product_is_measured_at_its_own_size(measured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = set()
+    monkeypatch.setattr(roofline, "_product_speed", lambda *size: sizes.add(size) or 2.0)
+    shape = Shape(64, 50, 5, 32, L=2, bidirectional=True, proj=8)
+    roofline.least_ms(Contest(KINDS["lstm"], shape), "training", 1)
+    forward = {(256, 5, 128), (256, 16, 128), (64, 8, 128), (64, 32, 8)}
+    weights = {(n, many, k) for _, k, n in forward for many in (256, 1024)}
+    assert sizes == forward | {(m, n, k) for m, k, n in forward} | weights
+
+
+def test_what_goes_in_and_out_is_read_and_written(measured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "_product_speed", lambda *size: 1e6)
+    monkeypatch.setattr(roofline, "_gates_speed", lambda cell, backwards: 1e6)
+    contest = Contest(KINDS["lstm"], Shape(500, 4, 3, 7))
+    forward = 500 * (4 * (3 + 7) + 4 * 7)
+    assert roofline.least_ms(contest, "forward", 1) == pytest.approx(4 * forward / 3.0 * 1e-6)
+    training = forward + 500 * 4 * (2 * 3 + 7)
+    assert roofline.least_ms(contest, "training", 1) == pytest.approx(4 * training / 3.0 * 1e-6)
+
+
 @pytest.mark.usefixtures("measured")
 def test_the_gates_keep_a_layer_from_the_peak() -> None:
     kind, pairs = KINDS["rnn"], 5 * 64
@@ -89,7 +109,7 @@ def test_no_layer_is_faster(kind: str, shape: Shape, mode: str) -> None:
 
 
 def _is_slower(contest: Contest, mode: str, run: Run) -> bool:
-    roofline._reading_speed.cache_clear()
-    roofline._gates_speed.cache_clear()
+    for speed in (roofline._reading_speed, roofline._gates_speed, roofline._product_speed):
+        speed.cache_clear()
     (ours,) = in_turns([Contestant("ours", 1, run)], 0.01)
     return 0 < roofline.least_ms(contest, mode, 1) < ours.ms

@@ -114,6 +114,16 @@ def test_measured_peak_is_a_rate() -> None:
         _native.measure_peak(0)
 
 
+def test_a_measured_product_is_a_rate() -> None:
+    for size in ((1, 1, 1), (17, 100, 50), (64, 700, 256)):
+        slow, fast = (_native.measure_product(*size, seconds) for seconds in (0.005, 0.05))
+        assert 0 < slow < 2 * fast < 4000
+    with pytest.raises(ValueError, match="rows, depth, columns: expected more than 0"):
+        _native.measure_product(1, 0, 1, 0.01)
+    with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
+        _native.measure_product(1, 1, 1, 0)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_measured_gates_are_a_rate(cell: str) -> None:
     for backwards in (False, True):
