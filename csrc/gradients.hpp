@@ -239,12 +239,16 @@ void pack_rows(T* packed, index capacity, Columns<T> shape, index pairs, const T
 #if defined(__AVX512BF16__)
 template <class M, class Row> void round_rows(bf16* packed, index capacity, Columns<float> shape, index pairs,
                                               const Team& team, const Infinity& infinity, Row row) {
+    constexpr index ahead = 8;  // rows: the processor fetches few of them itself
     const auto from = [&](index k, index begin) { return k < pairs ? row(k) + begin : nullptr; };
     const index twos = padded_depth(pairs) / 2;
     for (index k = 2 * team.begin(twos); k < 2 * team.end(twos); k += 2)
         for (index group = 0; group < shape.groups(); ++group) {
             const index width = shape.width(group) * panel_width<float>, begin = shape.begin(group);
             bf16* to = packed + begin * kept_depth<M>(capacity) + pair_place<M::parts>(k, width);
+            for (index next = k + ahead; next < min(k + ahead + 2, pairs); ++next)
+                for (index j = 0; j < shape.valid(group); j += panel_width<float>)
+                    __builtin_prefetch(row(next) + begin + j);
             infinity.met(
                 pack_pair<M::parts>(to, from(k, begin), from(k + 1, begin), shape.valid(group), width));
         }

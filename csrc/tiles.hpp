@@ -41,7 +41,8 @@ class TileOfC {
     TileOfC(const RoundedProduct<Parts>& p, index row, index rows, index panel, index spacing)
         : row_(row),
           rows_(min(rows - row, tile_edge)),
-          column_(p.c_offset + (panel + panel / p.run * p.gap) * 16) {
+          column_(p.c_offset + (panel + panel / p.run * p.gap) * 16),
+          spacing_(spacing) {
         static constexpr float zeros[16] = {};
         columns_ = panel < p.width ? min(p.columns - panel * 16, index(16)) : 0;
         adds_ = p.accumulate && p.sums_apart;
@@ -71,11 +72,18 @@ class TileOfC {
 
   private:
     template <index Parts, class F> PENSTOCK_INLINE void each_row(const RoundedProduct<Parts>& p, F f) const {
-        for (index i = 0; i < rows_ && columns_ > 0; ++i)
-            if (p.c[row_ + i]) f(p.c[row_ + i] + column_, i);
+        if (columns_ <= 0) return;
+        if (spacing_) {
+            float* const first = p.c[row_] + column_;
+#pragma GCC unroll 16
+            for (index i = 0; i < tile_edge; ++i) f(first + i * spacing_, i);
+        } else {
+            for (index i = 0; i < rows_; ++i)
+                if (p.c[row_ + i]) f(p.c[row_ + i] + column_, i);
+        }
     }
 
-    const index row_, rows_, column_;
+    const index row_, rows_, column_, spacing_;
     index columns_;
     bool in_place_, adds_;
     alignas(64) float own_[16][16];
