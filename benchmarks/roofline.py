@@ -4,9 +4,9 @@ A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785),
 the same run: the products of a call alone, at the sizes that the layer has them in and by the faster of our
 kernels and torch's, and its gates as fast as they go alone; or, where that takes longer, the weights read,
 the recurrent ones at every step, or the sequences and states read and written; and the call of a layer that
-does nothing. Packing, splitting, sums of biases and what is kept for the backward pass are taken to cost nothing,
-every operand to lie as near as it can, and whatever does not fit side by side to overlap: nobody gets quite
-there.
+does nothing. Packing, splitting, sums of biases and what is kept for the backward pass are taken to cost
+nothing, every operand to lie as near as it can, and whatever does not fit side by side to overlap: nobody
+gets quite there.
 """
 
 from collections.abc import Callable, Iterator
