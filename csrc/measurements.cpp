@@ -77,17 +77,18 @@ double measure_product(index rows, index depth, index columns, double seconds) {
         throw std::invalid_argument("rows, depth, columns: expected more than 0");
     const double operations = 2.0 * static_cast<double>(rows) * static_cast<double>(depth * columns);
     const index times = 1 + static_cast<index>(least / operations);
-    double best = 0;
-    for (const Kernels* k : {&kernels(), &best_kernels()}) {
-        const std::size_t bytes = k->product(nullptr, 0, rows, depth, columns, 0);
+    const auto speed_of = [&](const Kernels& k) {
+        const std::size_t bytes = k.product(nullptr, 0, rows, depth, columns, 0);
         const Block block = new_block(bytes);
         fill_with_numbers(block.get(), bytes);
-        best = std::max(best, fastest(seconds, [&] {
-                            k->product(block.get(), bytes, rows, depth, columns, times);
-                            return operations * static_cast<double>(times);
-                        }));
-    }
-    return best;
+        return fastest(seconds, [&] {
+            k.product(block.get(), bytes, rows, depth, columns, times);
+            return operations * static_cast<double>(times);
+        });
+    };
+    const Kernels &by_vectors = kernels(), &best = best_kernels();
+    const bool has_tiles = best.product != by_vectors.product;
+    return std::max(speed_of(by_vectors), has_tiles ? speed_of(best) : 0);
 }
 
 double measure_gates(const std::string& cell, bool backwards, double seconds) {
