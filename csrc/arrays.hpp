@@ -239,6 +239,12 @@ class PlainArrays {
         if (view.dtype != dtype_ || view.device.device_type != nb::device::cpu::value) return false;
         return !may_negate(object, view) || is_positive(object);
     }
+    // None may be among them.
+    bool see_all(const nb::tuple& objects) {
+        nb::dlpack::dltensor view;
+        return std::all_of(objects.begin(), objects.end(),
+                           [&](nb::handle object) { return object.is_none() || see(object, view); });
+    }
     bool see(nb::handle object, const char* name, Array& array) {
         if (object.is_none()) return true;
         nb::dlpack::dltensor view;
@@ -262,13 +268,5 @@ class PlainArrays {
     nb::handle type_, other_type_;
     nb::dlpack::dtype dtype_{};
 };
-
-inline bool all_plain(const nb::tuple& arrays, nb::handle type, nb::handle other_type) {
-    PlainArrays plain(type, other_type);
-    nb::dlpack::dltensor view;
-    for (nb::handle object : arrays)
-        if (!object.is_none() && !plain.see(object, view)) return false;
-    return true;
-}
 
 }  // namespace penstock

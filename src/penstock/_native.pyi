@@ -50,11 +50,13 @@ class Plain:
         modes: tuple[Callable[[], object], ...],
         forward_ad: ModuleType,
         casts: Callable[[], bool],
+        differentiates: Callable[[], bool],
         threads: Callable[[], int],
         types: tuple[type, type],
     ) -> None:
         """modes: of torch, each something that says whether it is on: no call is plain then. casts: whether
-        autocast is on. threads: how many to compute with. types: those of plain tensors."""
+        autocast is on. differentiates: whether derivatives are wanted. threads: how many to compute with.
+        types: those of plain tensors."""
 
     def is_in_a_mode(self) -> bool:
         """Whether torch is in one of the modes, or differentiates forward."""
@@ -62,8 +64,9 @@ class Plain:
     def all_plain(self, tensors: tuple[Array | None, ...]) -> bool:
         """Whether these are plain tensors of one dtype; False also where that takes a closer look."""
 
-    def infer(
+    def run(
         self,
+        differentiable: Callable[..., Any],
         cell: str,
         parameters: dict[str, Array | None],
         names: list[list[str]],
@@ -72,23 +75,39 @@ class Plain:
         dimensions: int,
         batch_first: bool,
     ) -> tuple[Array | None, Any] | None:
-        """One layer over whole sequences, or a single step, with nothing kept; None for what is not plain.
+        """One layer over whole sequences, or a single step; None for what is not plain.
 
         y and the final states, which are as hx: h, or a pair of h and c. Of a step x is (B, D), the states
         are (B, n) and y is None. names: of the weights of each direction, as `layer_forward` takes them, in
-        `parameters`. dimensions: that x must have.
+        `parameters`. dimensions: that x must have. Where a gradient will be wanted it is the call of
+        `differentiable`, a function of autograd whose forward pass is `keep`.
         """
 
-    def look(
+    def keep(
         self,
-        cell: str,
-        parameters: dict[str, Array | None],
-        names: list[list[str]],
+        context: Any,
+        options: tuple[str, int, bool],
+        cell_states: bool,
+        lengths: Array | None,
+        batch_sizes: Array | None,
         x: Array,
-        hx: Any,
-        dimensions: int,
-    ) -> tuple[Array | None, Array | None, tuple[Array, ...]] | None:
-        """What `infer` would compute with: h0, c0 and the weights as one flat tuple."""
+        h0: Array | None,
+        c0: Array | None,
+        *weights: Array,
+    ) -> tuple[Array | None, Array, Array | None, Array | None]:
+        """A forward pass of autograd, whose context keeps what the backward pass will need.
+
+        options: the cell, the directions and `batch_first`. What it gives and takes: `layer_forward`.
+        """
+
+    def gradients(
+        self,
+        options: tuple[str, int, bool],
+        kept: tuple[Array | None, ...],
+        d_outputs: tuple[Array | None, ...],
+        needs: Sequence[bool],
+    ) -> tuple[Array | None, ...] | None:
+        """The backward pass, from what `keep` kept: as `layer_backward`; None where somebody looks on."""
 
 def forward(
     *,

@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from penstock.ops import kernel, operators, reference
 from penstock.ops.kernel import Options
-from penstock.ops.route import are_mapped_by_autograd, is_plain, is_transformed, looks_plain
+from penstock.ops.route import are_mapped_by_autograd, is_plain, is_transformed, plain
 
 
 class PlainLayer(Function):
@@ -26,15 +26,7 @@ class PlainLayer(Function):
     only one that takes single steps.
     """
 
-    @staticmethod
-    def forward(ctx, options: Options, cell_states: bool, lengths, batch_sizes, x, h0, c0, *weights) -> Any:
-        *outputs, reserve = kernel.forward(
-            x, h0, c0, weights, lengths, batch_sizes, options, cell_states, True
-        )
-        ctx.set_materialize_grads(False)  # an output that nobody used has no gradient, rather than zeros
-        ctx.save_for_backward(reserve, lengths, batch_sizes, x, h0, c0, *weights)
-        ctx.options = options
-        return tuple(outputs)
+    forward: Callable[..., Any] = plain.keep  # a native method
 
     @staticmethod
     def backward(ctx, *d_outputs) -> Any:
@@ -84,15 +76,14 @@ class Layer(Function):
 
 def _gradients(ctx, d_outputs: tuple, needs: Sequence[bool]) -> Any:
     """Of x, h0, c0 and each weight; whoever looks on as well sees a function."""
-    reserve, lengths, batch_sizes, *inputs = ctx.saved_tensors
-    if not torch.is_grad_enabled() and looks_plain((*d_outputs, inputs[0])):
-        x, h0, c0, *weights = inputs
-        return kernel.backward(
-            d_outputs, x, h0, c0, tuple(weights), reserve, lengths, batch_sizes, ctx.options, needs
-        )
+    saved = ctx.saved_tensors
+    found = plain.gradients(ctx.options, saved, d_outputs, needs)
+    if found is not None:
+        return found
+    options, (reserve, lengths, batch_sizes, *inputs) = Options(*ctx.options), saved
     if kernel.is_single(inputs[0], batch_sizes):
-        return _gradients_of_step(ctx.options, d_outputs, inputs, reserve, needs)
-    return _seen_gradients(ctx.options, d_outputs, inputs, lengths, batch_sizes, reserve, needs)
+        return _gradients_of_step(options, d_outputs, inputs, reserve, needs)
+    return _seen_gradients(options, d_outputs, inputs, lengths, batch_sizes, reserve, needs)
 
 
 def _seen_gradients(options: Options, d_outputs, inputs, lengths, batch_sizes, reserve, needs) -> Any:
@@ -160,8 +151,10 @@ class LayerBackward(Function):
 
 
 # Function.apply binds default arguments by inspection and looks for transforms, for several times the cost of
-# all else that autograd does. A plain call has neither, and takes what Function.apply comes down to.
+# all else that autograd does. A plain call has neither, and takes what Function.apply comes down to; its
+# backward pass likewise.
 apply_plainly: Callable[..., Any] = super(Function, PlainLayer).apply  # type: ignore[misc]
+PlainLayer._backward_cls.apply = PlainLayer.backward  # type: ignore[attr-defined]
 
 
 # ---- the mapped dimension ----------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def layer(
 
 @layer.register_fake
 def _(x, h0, c0, weights, lengths, batch_sizes, cell, directions, batch_first, cell_states, keep):
-    """Tensors of the shapes that the kernels give (csrc/bindings.cpp)."""
+    """Tensors of the shapes that the kernels give (csrc/layers.hpp)."""
     options = Options(cell, directions, batch_first)
     hidden, output, batch = kernel.sizes(x, h0, weights, batch_sizes, options)
     *places, _ = x.shape

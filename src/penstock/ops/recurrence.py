@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
 from torch.compiler import is_compiling
 
 from penstock.cells import Weights
@@ -85,18 +85,7 @@ def whole(
     """
     if is_compiling():
         return None
-    if not is_grad_enabled():
-        return plain.infer(cell, parameters, names, x, hx, dimensions, batch_first)
-    found = plain.look(cell, parameters, names, x, hx, dimensions)
-    if found is None:
-        return None
-    h0, c0, weights = found
-    options = Options(cell, len(names), batch_first)
-    if _need_gradients(x, h0, c0, *weights):
-        y, h_n, c_n, _ = functions.apply_plainly(options, False, None, None, x, h0, c0, *weights)
-    else:
-        y, h_n, c_n, *_ = kernel.forward(x, h0, c0, weights, None, None, options, False, False)
-    return y, h_n if c_n is None else (h_n, c_n)
+    return plain.run(functions.apply_plainly, cell, parameters, names, x, hx, dimensions, batch_first)
 
 
 def _need_gradients(*tensors: Tensor | None) -> bool:

@@ -53,6 +53,7 @@ plain = _native.Plain(
     ),
     forward_ad=forward_ad,
     casts=torch._C._is_any_autocast_enabled,
+    differentiates=torch.is_grad_enabled,
     threads=torch.get_num_threads,
     types=(Tensor, Parameter),
 )
