@@ -4,9 +4,10 @@ A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785),
 the same run: the products of a call alone, at the sizes that the layer has them in and by the faster of our
 kernels and torch's, and its gates as fast as they go alone; or, where that takes longer, the weights read,
 the recurrent ones at every step, or the sequences and states read and written; and the call of a layer that
-does nothing. Packing, splitting, sums of biases and what is kept for the backward pass are taken to cost
-nothing, every operand to lie as near as it can, and whatever does not fit side by side to overlap: nobody
-gets quite there.
+does nothing, after as much memory has gone by as the layer reads and writes: what surrounds the kernels has
+left the caches then, and takes several times as long to come back as to run. Packing, splitting, sums of
+biases and what is kept for the backward pass are taken to cost nothing, every operand to lie as near as it
+can, and whatever does not fit side by side to overlap: nobody gets quite there.
 """
 
 import timeit
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contest import Contest, Run, State
-from benchmarks.timing import Contestant, in_turns
+from benchmarks.timing import after
 from penstock import _native
 
 PASSES = {"forward": 1, "training": 3}
@@ -27,6 +28,8 @@ PASSES = {"forward": 1, "training": 3}
 went in, and for those of the weights."""
 SECONDS = 0.01
 """To spend on each measurement."""
+ONCE = 1e-9
+"""To read something once and no more, or little more."""
 AT_ONCE = 256
 """Rows of a product that takes those of many steps: more are no faster."""
 
@@ -127,13 +130,27 @@ def _weights_ns(contest: Contest, mode: str) -> float:
 
 
 def _sequences_ns(contest: Contest, mode: str) -> float:
-    """x and y once, in training their gradients and x again, and the states that are given and taken."""
-    shape, width = contest.shape, contest.shape.directions * contest.shape.output
-    numbers = contest.pairs * (shape.D + width)
+    """x and the states read, y and the final ones written; in training x once more, its gradient and that of
+    y. What is given lies as torch has it, what is made as large blocks of our own do."""
+    x, y = 4 * contest.pairs * contest.shape.D, 4 * contest.pairs * _width(contest)
+    states = 4 * sum(state.numel() for state in contest.zeros)
+    given, made = x + states, y + states
     if mode == "training":
-        numbers += contest.pairs * (2 * shape.D + width)
-    numbers += 2 * sum(state.numel() for state in contest.zeros)
-    return 4 * numbers / _reading_speed(round(4 * numbers))
+        given, made = given + x + y, made + x
+    return given / _reading_speed(round(given)) + made / _reading_speed(round(made), is_block=True)
+
+
+def _traffic(contest: Contest, mode: str) -> int:
+    """Bytes that a call reads or writes: sequences, states and weights, in training their gradients too."""
+    sequences = contest.pairs * (contest.shape.D + _width(contest))
+    numbers = sequences + sum(w.numel() for w in contest.ours.parameters())
+    states = 2 * sum(state.numel() for state in contest.zeros)
+    return round(4 * (numbers * (2 if mode == "training" else 1) + states))
+
+
+def _width(contest: Contest) -> int:
+    """Of y."""
+    return contest.shape.directions * contest.shape.output
 
 
 def _side_by_side() -> float:
@@ -163,16 +180,22 @@ def _gates_speed(cell: str, backwards: bool) -> float:
 
 
 @cache
-def _reading_speed(size: int) -> float:
-    """GB/s of one thread that reads so many bytes again and again."""
-    return _native.measure_reading(size, SECONDS)
+def _reading_speed(size: int, is_block: bool = False) -> float:
+    """GB/s of one thread that reads so many bytes again and again: a tensor of torch's or a block of ours,
+    whose pages are larger."""
+    return _native.measure_reading(_numbers(size, is_block), SECONDS)
+
+
+def _numbers(size: int, is_block: bool) -> Tensor:
+    """So many bytes of them, up to a whole 4,096."""
+    shape = [max(1, -(-size // 4096)) * 1024]
+    return (_native.empty(shape, "float32") if is_block else torch.empty(shape)).fill_(1.0)
 
 
 def _idle_ms(contest: Contest, mode: str) -> float:
-    layer = _Idle(contest.ours)
-    run: Run = getattr(contest, mode)(_call_idle, layer)
-    (timing,) = in_turns([Contestant("idle", 1, run)], SECONDS)
-    return timing.ms
+    run: Run = getattr(contest, mode)(_call_idle, _Idle(contest.ours))
+    memory = _numbers(_traffic(contest, mode), is_block=True)
+    return after(lambda: _native.measure_reading(memory, ONCE), run, SECONDS)
 
 
 def _call_idle(layer: Any, x: Tensor, hx: State, lengths: Tensor | None) -> tuple[Tensor, State]:

@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -78,6 +78,20 @@ def in_turns(contestants: Sequence[Contestant], seconds: float, one_by_one: bool
         Timing(statistics.median(times) * 1e3, len(times), tuple(medians))
         for times, medians in zip(taken, rounds, strict=True)
     ]
+
+
+def after(prepare: Callable[[], object], run: Run, seconds: float) -> float:
+    """Milliseconds of a call after one of `prepare`, of several in about `seconds` with those: the lower
+    quartile, for a limit that a slow moment must not raise."""
+    times: list[float] = []
+    torch.set_num_threads(1)
+    with _no_garbage_collection():
+        run()
+        end = time.perf_counter() + seconds
+        while len(times) < 2 * LEAST or time.perf_counter() < end:
+            prepare()
+            times.append(timed(run))
+    return sorted(times)[len(times) // 4] * 1e3
 
 
 def _is_enough(times: list[float], seconds: float) -> bool:

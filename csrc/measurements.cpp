@@ -96,16 +96,19 @@ double measure_gates(const std::string& cell, bool backwards, double seconds) {
     return fastest(seconds, [&] { return alone(backwards, 1'000); });
 }
 
-double measure_reading(index bytes, double seconds) {
-    constexpr index unit = 1024 * sizeof(float), least = 1 << 20;
-    if (bytes <= 0) throw std::invalid_argument("bytes: expected more than 0, got " + std::to_string(bytes));
-    const index count = (bytes + unit - 1) / unit * 1024, times = 1 + least / (4 * count);
-    const Block block = new_block(static_cast<std::size_t>(4 * count));
-    float* numbers = static_cast<float*>(block.get());
-    std::fill_n(numbers, count, 1.0f);
+double measure_reading(nb::handle array, double seconds) {
+    constexpr index unit = 1024, least = 1 << 18;
+    const Array numbers(array, "array");
+    numbers.check_contiguous();
+    const float* from = numbers.data<const float>();
+    const index count = numbers.count() / unit * unit;
+    if (!count)
+        throw std::invalid_argument("array: expected at least " + std::to_string(unit) + " numbers, got " +
+                                    std::to_string(numbers.count()));
+    const index times = 1 + least / count;
     const Kernels& k = kernels();
     return fastest(seconds, [&] {
-        for (index n = 0; n < times; ++n) k.read_all(numbers, count);
+        for (index n = 0; n < times; ++n) k.read_all(from, count);
         return 4 * count * times;
     });
 }
@@ -122,8 +125,8 @@ void bind_measurements(nb::module_& m) {
         "The same in a product of float32 matrices of these sizes, by tiles if that is faster and allowed.");
     m.def("measure_gates", &measure_gates, "cell"_a, "backwards"_a, "seconds"_a,
           "What one thread computes of a cell beside its products, in float32: units a nanosecond.");
-    m.def("measure_reading", &measure_reading, "bytes"_a, "seconds"_a,
-          "How fast one thread reads so many bytes again and again, in GB/s.");
+    m.def("measure_reading", &measure_reading, "array"_a, "seconds"_a,
+          "How fast one thread reads an array of float32 again and again, but for its last values, in GB/s.");
 }
 
 }  // namespace penstock

@@ -208,5 +208,7 @@ def measure_product(rows: int, depth: int, columns: int, seconds: float) -> floa
 def measure_gates(cell: str, backwards: bool, seconds: float) -> float:
     """What one thread computes of a cell beside its products, in float32: units a nanosecond."""
 
-def measure_reading(bytes: int, seconds: float) -> float:
-    """How fast one thread reads so many bytes again and again, in GB/s."""
+def measure_reading(array: Array, seconds: float) -> float:
+    """How fast one thread reads an array of float32 again and again, in GB/s.
+
+    1,024 numbers at a time: what is left at its end is not read. Raises ValueError for fewer."""

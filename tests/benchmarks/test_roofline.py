@@ -74,6 +74,16 @@ def test_what_goes_in_and_out_is_read_and_written(measured: None, monkeypatch: p
     assert roofline.least_ms(contest, "training", 1) == pytest.approx(4 * training / 3.0 * 1e-6)
 
 
+def test_the_call_comes_after_as_much_memory_as_it_touches() -> None:
+    lstm = KINDS["lstm"]
+    contest = Contest(lstm, Shape(5, 4, 3, 7))
+    sequences, weights, states = 5 * 4 * (3 + 7), 4 * 7 * (3 + 7 + 2), 2 * 2 * 5 * 7
+    assert roofline._traffic(contest, "forward") == 4 * (sequences + weights + states)
+    assert roofline._traffic(contest, "training") == 4 * (2 * (sequences + weights) + states)
+    near, far = (roofline._idle_ms(Contest(lstm, Shape(B, 1, 8, 8)), "training") for B in (1, 100_000))
+    assert 0.01 < near < far
+
+
 @pytest.mark.usefixtures("measured")
 def test_the_gates_keep_a_layer_from_the_peak() -> None:
     kind, pairs = KINDS["rnn"], 5 * 64

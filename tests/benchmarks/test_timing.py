@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from benchmarks.timing import LEAST, ROUNDS, Contestant, Timing, in_turns
+from benchmarks.timing import LEAST, ROUNDS, Contestant, Timing, after, in_turns
 
 
 def test_median_of_the_calls_in_ms() -> None:
@@ -47,6 +47,22 @@ def test_bursts_take_about_the_seconds_asked_for() -> None:
     assert LEAST <= slow.repeats <= 20
     changes = sum(a != b for a, b in itertools.pairwise(order))
     assert changes >= ROUNDS
+
+
+def test_each_call_comes_after_something_that_is_not_timed() -> None:
+    order: list[str] = []
+    pauses = iter([0.0, 0.05, 0.001, 0.001, 0.05, 0.05, 0.05])
+
+    def run() -> None:
+        order.append("run")
+        time.sleep(next(pauses, 0.001))
+
+    def prepare() -> None:
+        order.append("prepare")
+        time.sleep(0.05)
+
+    assert 1 <= after(prepare, run, 0.0) < 50  # the lower quartile
+    assert order == ["run"] + ["prepare", "run"] * 2 * LEAST
 
 
 def test_garbage_is_collected_afterwards() -> None:

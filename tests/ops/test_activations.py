@@ -134,9 +134,14 @@ def test_measured_gates_are_a_rate(cell: str) -> None:
 
 
 def test_measured_reading_is_a_rate() -> None:
-    small, large = _native.measure_reading(1, 0.005), _native.measure_reading(100_000_000, 0.05)
+    few, many = np.ones(1024, np.float32), np.ones(25_000_000, np.float32)
+    small, large = _native.measure_reading(few, 0.005), _native.measure_reading(many, 0.05)
     assert 0.1 < large < 2 * small < 20_000  # GB/s
-    with pytest.raises(ValueError, match="bytes: expected more than 0, got 0"):
-        _native.measure_reading(0, 0.01)
+    with pytest.raises(ValueError, match="array: expected at least 1024 numbers, got 1023"):
+        _native.measure_reading(few[1:], 0.01)
+    with pytest.raises(ValueError, match="array: expected a contiguous array"):
+        _native.measure_reading(many[::2], 0.01)
+    with pytest.raises(TypeError, match="array: expected the dtype of x"):
+        _native.measure_reading(few.astype(np.float64), 0.01)
     with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
-        _native.measure_reading(1, 0)
+        _native.measure_reading(few, 0)
