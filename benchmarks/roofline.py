@@ -55,6 +55,13 @@ def over_one_thread(contest: Contest, mode: str, one_ms: float) -> float:
     return one_ms / (idle + (one_ms - idle) / _side_by_side())
 
 
+def over_short(contest: Contest, mode: str, short: Contest, short_ms: float) -> float:
+    """How many times as long a step takes as one of a short sequence, which takes `short_ms`: the caches hold
+    the short one, and from the long one each step waits for its part."""
+    a_step, of_short = (_sequences_ns(c, mode) * 1e-6 / c.shape.T for c in (contest, short))
+    return 1 + max(0.0, a_step - of_short) / (short_ms / short.shape.T)
+
+
 def least_ms(contest: Contest, mode: str, threads: int) -> float:
     """Milliseconds under which no call of the layer comes. mode: "forward" or "training"."""
     return work_ms(contest, mode) / threads + _idle_ms(contest, mode)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from benchmarks import contest as contests
+from benchmarks import roofline
 from benchmarks.checks import Case, Settings
 from benchmarks.figures import Line
 from benchmarks.gate import Gate
@@ -41,7 +42,12 @@ def measure(B: int, steps: tuple[int, ...], seconds: float) -> list[Line]:
             if T in right
         ]
         times = dict(zip(right, in_turns(contestants, seconds), strict=True))
-        lines += [_line(B, mode, T, times, failures[T] or failures[SHORT[0]]) for T in steps[1:]]
+        for T in steps[1:]:
+            line = _line(B, mode, T, times, failures[T] or failures[SHORT[0]])
+            if line.value is not None:
+                short, short_ms = gates[SHORT[0]].contest, times[SHORT[0]].ms
+                line.limit = roofline.over_short(gates[T].contest, mode, short, short_ms)
+            lines.append(line)
     return lines
 
 

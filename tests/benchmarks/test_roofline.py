@@ -74,6 +74,19 @@ def test_what_goes_in_and_out_is_read_and_written(measured: None, monkeypatch: p
     assert roofline.least_ms(contest, "training", 1) == pytest.approx(4 * training / 3.0 * 1e-6)
 
 
+def test_a_step_of_a_long_sequence_waits_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {4 * 2 * 5 * 10: 5.0, 4 * 2 * 5 * 1000: 1.0}  # GB/s by bytes
+    monkeypatch.setattr(roofline, "_reading_speed", lambda size, is_block=False: speeds.get(size, 1e9))
+    long, short = (Contest(KINDS["rnn"], Shape(2, T, 5, 5)) for T in (1000, 10))
+    states = 4 * 2 * 5
+    speeds |= {size + states: speed for size, speed in speeds.items()}
+    a_step = (
+        4 * 2 * (5 * 1000 + 5) / 1000 / 1.0 - 4 * 2 * (5 * 10 + 5) / 10 / 5.0
+    )  # ns to read x, and as many for y
+    assert roofline.over_short(long, "forward", short, 0.01) == pytest.approx(1 + 2 * a_step / 1000)
+    assert roofline.over_short(short, "forward", long, 0.01) == 1
+
+
 def test_the_call_comes_after_as_much_memory_as_it_touches() -> None:
     lstm = KINDS["lstm"]
     contest = Contest(lstm, Shape(5, 4, 3, 7))
