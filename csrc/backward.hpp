@@ -52,10 +52,13 @@ template <class C, class T, class M> class BackwardPass {
         if (p_.weights.projection) unproject(pair, rows);
         pointwise(step, places, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
         if constexpr (C::reset_before) {
-            gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
+            round_gates(pair, rows, C::candidate);
+            candidate_product(pair, rows);
             pointwise(step, places, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
+            round_gates(pair, rows, C::recurrent);
+        } else {
+            round_gates(pair, rows, {0, C::slots});
         }
-        round_gates(pair, rows);
         units_.wait();
         recurrent_product(pair, flowing(step));
         units_.wait();
@@ -209,19 +212,33 @@ template <class C, class T, class M> class BackwardPass {
         return s;
     }
 
-    void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows) {
+    void round_gates([[maybe_unused]] index first_pair, [[maybe_unused]] index rows,
+                     [[maybe_unused]] Span span) {
         if constexpr (rounds<M>)
             for (index i = 0; plan_.rounded && i < rows; ++i)
                 for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
                     round_panel(plan_.rounded_gates.row(first_pair + i), q,
-                                rows_[i].d_gates + q * plan_.panel_stride());
+                                rows_[i].d_gates + q * plan_.panel_stride(), span);
     }
-    void round_panel(bf16* row, index q, const T* d_gates) {
+    void round_panel(bf16* row, index q, const T* d_gates, Span span) {
         const RoundedOrder<C, T>& order = plan_.rounded_gates.order;
         constexpr index together = order.by_panel ? C::slots : 1;
-        for (index slot = 0; slot < C::slots; slot += together)
+        for (index slot = span.begin; slot < span.begin + span.count; slot += together)
             plan_.infinity.met(
                 round_values<M::parts>(row, order.place(q, slot), d_gates + slot * panel, together * panel));
+    }
+
+    // d(r * h) = d_n * W_hn
+    void candidate_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
+        if constexpr (C::reset_before) {
+            if (!plan_.rounded_steps)
+                return gates_product(plan_.candidate.exact(), C::candidate, plan_.hidden, pair,
+                                     plan_.d_reset_rows, rows, false);
+            if constexpr (rounds<M>)
+                plan_.rounded_gates.multiply(C::candidate, pair, rows, plan_.candidate.rounded(),
+                                             {plan_.hidden.padded()}, units_, plan_.d_reset_rows + begin_,
+                                             false);
+        }
     }
 
     // d_h (+)= d_gates * W_hh

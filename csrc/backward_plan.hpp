@@ -67,9 +67,9 @@ template <class C, class T, class M> struct BackwardPlan {
     bool rounded;           // products of numbers rounded to bf16
     bool rounded_steps;     // the recurrent ones of each step too
     bool direct_input;
-    Columns<T> inputs, states, hidden;  // of the products
-    Packed<T> input, recurrent;         // weights packed for C = A * W
-    T *candidate, *projection, *peephole;
+    Columns<T> inputs, states, hidden;      // of the products
+    Packed<T> input, recurrent, candidate;  // weights packed for C = A * W
+    T *projection, *peephole;
     States<T> h0, c0;
     const T *gates, *c, *h;  // the reserve
     T *d_h, *d_c;            // one row a batch row: gradient flowing back through time
@@ -91,7 +91,7 @@ template <class C, class T, class M> struct BackwardPlan {
     T* reset;                    // r * h_prev
     const T **x_rows, **h_rows;  // what the weights were multiplied with
     Packed<T> x_packed[most_groups], h_packed[most_groups];  // the same, packed for the products
-    T* full_packed;
+    Packed<T> full_packed;  // that of the projection, never rounded, or of the candidate
     RoundedGates<C, T, M> rounded_gates;
     bf16* rounded_columns;  // for each thread the gates of some panels, transposed
     const T **c_prev_rows, **c_rows, **projected_rows;
@@ -123,7 +123,8 @@ template <class C, class T, class M> struct BackwardPlan {
         input = take_gates(arena, C::input, p.d_x.data && !direct_input ? inputs.padded() : 0, rounded);
         recurrent =
             take_gates(arena, C::recurrent, direct_recurrent || !flows() ? 0 : sizes.outputs, rounded_steps);
-        candidate = arena.take<T>(C::reset_before ? sizes.units * sizes.units : 0);
+        if constexpr (C::reset_before)
+            candidate = take_gates(arena, C::candidate, sizes.units, rounded_steps);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
         gates = p.reserve;
@@ -155,7 +156,8 @@ template <class C, class T, class M> struct BackwardPlan {
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(group_capacity) : 0);
         x_rows = arena.take<const T*>(places());
         h_rows = arena.take<const T*>(places());
-        full_packed = arena.take<T>(projected || C::reset_before ? capacity * sizes.units : 0);
+        full_packed = C::reset_before ? take_pairs(arena, p.d_weights.hh ? sizes.units : 0)
+                                      : take_packed(arena, projected ? capacity * sizes.units : 0, false);
         gate_rows = arena.take<const T*>(places());
         c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
         c_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
@@ -252,7 +254,7 @@ template <class C, class T, class M> struct BackwardPlan {
         if (flows() && !direct_recurrent)
             pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, rounded_steps, team);
         if constexpr (C::reset_before)
-            pack_gates_transposed<C>(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, sizes, team);
+            pack_gates(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, rounded_steps, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
     }

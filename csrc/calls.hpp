@@ -145,7 +145,7 @@ struct Call {
 
     void lower(Lowered& lowered) {
         for (Array* array : {&x, &h0, &c0}) lowered.read(*array);
-        const bool as_they_are = multiplies_bf16(cell);
+        const bool as_they_are = multiplies_bf16();
         for (WeightArrays& w : weights)
             for (int role = as_they_are ? weight_hh + 1 : 0; role < roles; ++role) lowered.read(w[role]);
     }

@@ -254,18 +254,23 @@ template <class C, class T, class M> class ForwardPass {
                 if (!few) pointwise(gates, g, g + 1, rows, cell);
             });
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
-        if constexpr (C::reset_before)
-            for (index g = first_group_; g < last_group_; ++g) {
-                collect_gates(gates, g, rows);
-                product(g, plan_.candidate, {reset_rows_, nullptr}, rows, nullptr, false,
-                        packed_group(plan_.candidate, g + 1));
-                pointwise(gates, g, g + 1, rows,
-                          [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
-            }
+        if constexpr (C::reset_before) candidates(gates, rows);
         if (p_.weights.projection) project(step, rows);
         write_outputs(step, rows);
         units_.wait();
         return rows;
+    }
+
+    // The second half of a step, whose product is with r * h.
+    void candidates(const Gates<C, T>& gates, index rows) {
+        round(reset_rows_, rows, sizes_.hidden, rounded_h_);
+        for (index g = first_group_; g < last_group_; ++g) {
+            collect_gates(gates, g, rows);
+            product(g, plan_.candidate, {reset_rows_, rounded_h_}, rows, nullptr, false,
+                    packed_group(plan_.candidate, g + 1));
+            pointwise(gates, g, g + 1, rows,
+                      [](const auto& blocks) { C::template forward_candidate<T>(blocks); });
+        }
     }
 
     void find_rows(const Step& step, index rows) {

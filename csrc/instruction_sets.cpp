@@ -62,14 +62,13 @@ bool has_amx() {
 #endif
 
 #ifdef PENSTOCK_X86
-// AVX-512 with tiles for what amx has of float32.
+// AVX-512, with tiles for float32.
 const Kernels& with_tiles() {
     static const Kernels all = [] {
         Kernels k = avx512::kernels();
         const Kernels& tiles = amx::kernels();
         k.name = "amx";
-        for (int cell = 0; cell < cells; ++cell)
-            if (tiles.f32[cell].forward) k.f32[cell] = tiles.f32[cell];
+        for (int cell = 0; cell < cells; ++cell) k.f32[cell] = tiles.f32[cell];
         k.product = tiles.product;
         return k;
     }();
@@ -182,15 +181,9 @@ void set_instruction_set(const std::string& name) { chosen() = wanted(name); }
 const Kernel<float, bf16>& bf16_kernel(int cell) {
     const InstructionSet* set = current_bf16();
     if (!set) throw std::invalid_argument("weights: expected float32, this processor multiplies no bfloat16");
-    const Kernel<float, bf16>& kernel = set->kernels().f32_by_bf16[cell];
-    if (!kernel.forward)
-        throw std::invalid_argument("weights: expected float32, this cell has no products of bfloat16");
-    return kernel;
+    return set->kernels().f32_by_bf16[cell];
 }
-bool multiplies_bf16(int cell) {
-    const InstructionSet* set = current_bf16();
-    return set && set->kernels().f32_by_bf16[cell].forward;
-}
+bool multiplies_bf16() { return current_bf16() != nullptr; }
 std::vector<std::string> bf16_instruction_set_names() { return names(bf16_sets()); }
 void set_bf16_instruction_set(const std::string& name) { chosen_bf16 = &named(bf16_sets(), name); }
 

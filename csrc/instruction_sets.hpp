@@ -19,7 +19,7 @@ void set_instruction_set(const std::string& name);
 
 // Kernels with products of bfloat16 go with AVX-512; throws std::invalid_argument where there are none.
 const Kernel<float, bf16>& bf16_kernel(int cell);
-bool multiplies_bf16(int cell);
+bool multiplies_bf16();
 std::vector<std::string> bf16_instruction_set_names();
 void set_bf16_instruction_set(const std::string& name);
 

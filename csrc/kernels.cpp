@@ -46,12 +46,14 @@ const Kernels& kernels() {
         k.f32_by_bf16[lstm] = kernel<Lstm<false>, float, Rounded>();
         k.f32_by_bf16[lstm_peephole] = kernel<Lstm<true>, float, Rounded>();
         k.f32_by_bf16[gru] = kernel<Gru, float, Rounded>();
+        k.f32_by_bf16[gru_reset_before] = kernel<GruResetBefore, float, Rounded>();
 #if defined(__AMX_BF16__)
         k.f32[rnn_tanh] = split_kernel<Rnn<Tanh>, rnn_tanh>();
         k.f32[rnn_relu] = split_kernel<Rnn<Relu>, rnn_relu>();
         k.f32[lstm] = split_kernel<Lstm<false>, lstm>();
         k.f32[lstm_peephole] = split_kernel<Lstm<true>, lstm_peephole>();
         k.f32[gru] = split_kernel<Gru, gru>();
+        k.f32[gru_reset_before] = split_kernel<GruResetBefore, gru_reset_before>();
         k.product = product_alone<Split>;
 #endif
         return k;

@@ -38,10 +38,10 @@ class Arena {
 };
 
 // Sizes of one call. `group` panels of units are computed together: four when a unit has one slot, two when
-// products reach three slots of four, so that tiles can take them in pairs.
+// not every product reaches all slots, so that tiles can take them in pairs.
 template <class C, class T> struct Sizes {
     static constexpr index panel = panel_width<T>;
-    static constexpr index group = C::slots == 1 ? max_width : C::input.count < C::slots ? 2 : 1;
+    static constexpr index group = C::slots == 1 ? max_width : C::recurrent.count < C::slots ? 2 : 1;
     static constexpr index unit_gates = C::slots * panel;  // the gates of a panel of units
     index input, hidden, output;
     index panels = divide_up(hidden, panel);

@@ -21,6 +21,7 @@ LAYERS = [
     ("LSTM", {}),
     ("LSTM", {"peephole": True}),
     ("GRU", {}),
+    ("GRU", {"reset_after": False}),
 ]
 
 
