@@ -1,6 +1,8 @@
 """The operators as torch sees them, and what they refuse."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 from typing import Any, ClassVar
 
@@ -498,3 +500,15 @@ class TestWhole:
 
 class Mine(torch.Tensor):
     pass
+
+
+def test_a_process_ends_without_a_word() -> None:
+    """The bindings tell of every object that outlives the interpreter."""
+    program = (
+        "import torch, penstock.nn\n"
+        "layer = penstock.nn.LSTM(4, 4)\n"
+        "layer(torch.randn(3, 2, 4))[0].sum().backward()\n"
+        "layer.requires_grad_(False)(torch.randn(3, 2, 4))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
