@@ -30,6 +30,8 @@ SECONDS = 0.01
 """To spend on each measurement."""
 ONCE = 1e-9
 """To read something once and no more, or little more."""
+NEAR = 1 << 18
+"""Bytes that a core's own caches hold beside the code of a call."""
 AT_ONCE = 256
 """Rows of a product that takes those of many steps: more are no faster."""
 
@@ -201,7 +203,10 @@ def _numbers(size: int, is_block: bool) -> Tensor:
 
 def _idle_ms(contest: Contest, mode: str) -> float:
     run: Run = getattr(contest, mode)(_call_idle, _Idle(contest.ours))
-    memory = _numbers(_traffic(contest, mode), is_block=True)
+    traffic = _traffic(contest, mode)
+    if traffic < NEAR:
+        return after(lambda: None, run, SECONDS)
+    memory = _numbers(traffic, is_block=True)
     return after(lambda: _native.measure_reading(memory, ONCE), run, SECONDS)
 
 
