@@ -99,6 +99,7 @@ double measure_gates(const std::string& cell, bool backwards, double seconds) {
 double measure_reading(nb::handle array, double seconds) {
     constexpr index unit = 1024, least = 1 << 18;
     const Array numbers(array, "array");
+    if (numbers.dtype() != nb::dtype<float>()) throw nb::type_error("array: expected dtype float32");
     numbers.check_contiguous();
     const float* from = numbers.data<const float>();
     const index count = numbers.count() / unit * unit;

@@ -80,9 +80,8 @@ def test_a_step_of_a_long_sequence_waits_for_its_part(monkeypatch: pytest.Monkey
     long, short = (Contest(KINDS["rnn"], Shape(2, T, 5, 5)) for T in (1000, 10))
     states = 4 * 2 * 5
     speeds |= {size + states: speed for size, speed in speeds.items()}
-    a_step = (
-        4 * 2 * (5 * 1000 + 5) / 1000 / 1.0 - 4 * 2 * (5 * 10 + 5) / 10 / 5.0
-    )  # ns to read x, and as many for y
+    # To read x and the state, in ns; as many to write y.
+    a_step = 4 * 2 * (5 * 1000 + 5) / 1000 / 1.0 - 4 * 2 * (5 * 10 + 5) / 10 / 5.0
     assert roofline.over_short(long, "forward", short, 0.01) == pytest.approx(1 + 2 * a_step / 1000)
     assert roofline.over_short(short, "forward", long, 0.01) == 1
 

@@ -153,10 +153,8 @@ class LayerBackward(Function):
 
 
 # Function.apply binds default arguments by inspection and looks for transforms, for several times the cost of
-# all else that autograd does. A plain call has neither, and takes what Function.apply comes down to; its
-# backward pass likewise.
+# all else that autograd does. A plain call has neither, and takes what Function.apply comes down to.
 apply_plainly: Callable[..., Any] = super(Function, PlainLayer).apply  # type: ignore[misc]
-PlainLayer._backward_cls.apply = PlainLayer.backward  # type: ignore[attr-defined]
 
 
 # ---- the mapped dimension ----------------------------------------------------------------------------------
