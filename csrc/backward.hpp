@@ -216,53 +216,48 @@ template <class C, class T, class M> class BackwardPass {
                      [[maybe_unused]] Span span) {
         if constexpr (rounds<M>)
             for (index i = 0; plan_.rounded && i < rows; ++i)
-                for (index q = first_unit_ / panel; q < last_unit_ / panel; ++q)
-                    round_panel(plan_.rounded_gates.row(first_pair + i), q,
-                                rows_[i].d_gates + q * plan_.panel_stride(), span);
+                round_row_of_gates(plan_.rounded_gates.row(first_pair + i), rows_[i].d_gates, span);
     }
-    void round_panel(bf16* row, index q, const T* d_gates, Span span) {
+    void round_row_of_gates(bf16* row, const T* d_gates, Span span) {
         const RoundedOrder<C, T>& order = plan_.rounded_gates.order;
         constexpr index together = order.by_panel ? C::slots : 1;
-        for (index slot = span.begin; slot < span.begin + span.count; slot += together)
+        const index first = first_unit_ / panel, last = last_unit_ / panel;
+        for (index slot = span.begin; slot < span.begin + span.count; slot += together) {
+            const index begin = order.place(0, slot) / panel;
             plan_.infinity.met(
-                round_values<M::parts>(row, order.place(q, slot), d_gates + slot * panel, together * panel));
+                round_panels<M::parts>(row, begin + first * together, begin + last * together, [&](index n) {
+                    const index q = (n - begin) / together, beside = (n - begin) % together;
+                    return d_gates + q * plan_.panel_stride() + (slot + beside) * panel;
+                }));
+        }
     }
 
     // d(r * h) = d_n * W_hn
     void candidate_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
-        if constexpr (C::reset_before) {
-            if (!plan_.rounded_steps)
-                return gates_product(plan_.candidate.exact(), C::candidate, plan_.hidden, pair,
-                                     plan_.d_reset_rows, rows, false);
-            if constexpr (rounds<M>)
-                plan_.rounded_gates.multiply(C::candidate, pair, rows, plan_.candidate.rounded(),
-                                             {plan_.hidden.padded()}, units_, plan_.d_reset_rows + begin_,
-                                             false);
-        }
+        if constexpr (C::reset_before)
+            gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
     }
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if (plan_.rounded_steps) return rounded_product(pair, rows);
-        if (!plan_.direct_recurrent)
-            return gates_product(plan_.recurrent.exact(), C::recurrent, plan_.states, pair, plan_.d_h_rows,
-                                 rows, C::carries_hidden);
-        plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, units_,
-                             plan_.gate_rows + pair, plan_.d_h_rows + begin_, rows, C::carries_hidden);
-    }
-    void rounded_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
-        [[maybe_unused]] const Columns<T>& columns = plan_.states;
-        if constexpr (rounds<M>)
-            plan_.rounded_gates.multiply(C::recurrent, pair, rows, plan_.recurrent.rounded(),
-                                         {columns.padded(), columns.group_panels}, units_,
-                                         plan_.d_h_rows + begin_, C::carries_hidden);
+        if (plan_.direct_recurrent)
+            return plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, units_,
+                                        plan_.gate_rows + pair, plan_.d_h_rows + begin_, rows,
+                                        C::carries_hidden);
+        gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
+                      C::carries_hidden);
     }
 
     // out_rows (+)= gates[span] * W, for consecutive pairs.
-    void gates_product(const T* weights, Span span, Columns<T> columns, index pair, T* const* out_rows,
-                       index rows, bool accumulate) {
-        product(weights, plan_.gate_rows + pair, span.begin * panel, plan_.depth_of(span), columns, out_rows,
-                rows, accumulate);
+    void gates_product(Packed<T> weights, Span span, const Columns<T>& columns, index pair,
+                       T* const* out_rows, index rows, bool accumulate) {
+        if (!plan_.rounded_steps)
+            return product(weights.exact(), plan_.gate_rows + pair, span.begin * panel, plan_.depth_of(span),
+                           columns, out_rows, rows, accumulate);
+        if constexpr (rounds<M>)
+            plan_.rounded_gates.multiply(span, pair, rows, weights.rounded(),
+                                         {columns.padded(), columns.group_panels}, units_, out_rows + begin_,
+                                         accumulate);
     }
 
     void product(const T* weights, const T* const* a_rows, index a_offset, Depth depth, Columns<T> columns,

@@ -134,15 +134,20 @@ template <index Parts> inline bool round_row(bf16* to, const float* from, index 
     return remainders.met_infinity();
 }
 
-// `count` values of a row of A from value k on, both multiples of 16.
-template <index Parts> inline bool round_values(bf16* row, index k, const float* from, index count) {
+// Panels [first, last) of a row of A, 16 values each: from(panel) is where they lie. Two that share a row of
+// a tile are written at once.
+template <index Parts, class From> inline bool round_panels(bf16* row, index first, index last, From from) {
     Remainders<Parts> remainders;
-    for (index end = k + count; k < end; k += 16, from += 16) {
-        Vec<float> v = load(from);
+    while (first < last) {
+        const bool two = first % 2 == 0 && first + 1 < last;
+        bf16* const to = row + place<Parts>(first * 16, 0);
+        Vec<float> low = load(from(first)), high = two ? load(from(first + 1)) : Vec<float>{};
         for (index part = 0; part < Parts; ++part) {
-            const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)remainders.next(v, part));
-            std::memcpy(row + place<Parts>(k, part), &half, sizeof half);
+            const Pairs both = rounded(remainders.next(low, part), remainders.next(high, part));
+            if (two) std::memcpy(to + part * depth_unit, &both, sizeof both);
+            else std::memcpy(to + part * depth_unit, &both, sizeof both / 2);
         }
+        first += two ? 2 : 1;
     }
     return remainders.met_infinity();
 }
@@ -242,15 +247,17 @@ template <index Parts> PENSTOCK_INLINE index pair_place(index k, index width) {
 }
 
 // 32 rows of 16 values, `stride` apart, as 16 rows of 32 values, `to_stride` apart, part after part. Rows
-// from `count` on are zeros.
+// from `count` on are zeros. Returns the sum of the rows.
 template <index Parts>
-void round_transposed(bf16* to, index to_stride, const float* rows, index stride, index count) {
+Vec<float> round_transposed(bf16* to, index to_stride, const float* rows, index stride, index count) {
     Remainders<Parts> remainders;
-    Vec<float> block[Parts][16];
+    Vec<float> block[Parts][16], sum{};
     for (index j = 0; j < 16; ++j) {
         const float* from = rows + 2 * j * stride;
         Vec<float> first = load_partial(from, 2 * j < count ? 16 : 0);
         Vec<float> second = load_partial(from + stride, 2 * j + 1 < count ? 16 : 0);
+        sum += first;
+        sum += second;
         for (index part = 0; part < Parts; ++part)
             block[part][j] = (Vec<float>)paired(remainders.next(first, part), remainders.next(second, part));
     }
@@ -259,6 +266,7 @@ void round_transposed(bf16* to, index to_stride, const float* rows, index stride
         for (index i = 0; i < 16; ++i)
             std::memcpy(to + i * to_stride, &block[part][i], sizeof block[part][i]);
     }
+    return sum;
 }
 
 template <index Parts> struct RoundedProduct {

@@ -66,8 +66,8 @@ template <class C, class T, class M> class ChunkGradients {
 
     // Of panels [begin, end).
     void weight_gradients(index begin, index end) {
-        for (index q = begin; q < end; ++q) vectors(q);
         const Weights<T>& d = plan_.sums[group_];
+        for (index q = begin; d.peephole && q < end; ++q) peepholes(q);
         if (plan_.rounded) {
             round_columns(begin, end);
             rounded_matrix(begin, end, C::input, C::input_gate, plan_.x_packed[group_].rounded(),
@@ -80,19 +80,11 @@ template <class C, class T, class M> class ChunkGradients {
             return;
         }
         for (index q = begin; q < end; ++q) {
+            biases(q);
             matrix(q, C::input, C::input_gate, plan_.x_packed[group_].exact(), plan_.inputs, d.ih);
             matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed[group_].exact(), sizes_.states(), d.hh);
             if constexpr (C::reset_before)
                 matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed.exact(), plan_.hidden, d.hh);
-        }
-    }
-
-    void vectors(index q) {
-        const Weights<T>& d = plan_.sums[group_];
-        for (index slot = 0; slot < C::slots; ++slot) {
-            bias(q, slot, C::input_gate, d.bias_ih);
-            bias(q, slot, C::recurrent_gate, d.bias_hh);
-            if (d.peephole) peephole(q, slot);
         }
     }
 
@@ -115,17 +107,22 @@ template <class C, class T, class M> class ChunkGradients {
         return plan_.rounded_columns +
                worker_ * plan_.panels_at_once * S::unit_gates * plan_.kept(plan_.group_capacity);
     }
-    // Slot after slot, in each the panels one after the other: the slots of a span lie together.
+    // Slot after slot, in each the panels one after the other: the slots of a span lie together. The biases'
+    // gradients are summed as their gates come by.
     void round_columns([[maybe_unused]] index begin, [[maybe_unused]] index end) {
         if constexpr (rounds<M>) {
+            static_assert(few_pairs == depth_unit);
             const index kept = kept_depth<M>(pairs_);
             bf16* to = columns_of_thread();
             for (index slot = 0; slot < C::slots; ++slot)
-                for (index q = begin; q < end; ++q, to += panel * kept)
+                for (index q = begin; q < end; ++q, to += panel * kept) {
+                    Vec<T> total{};
                     for (index pair = 0; pair < pairs_; pair += depth_unit)
-                        round_transposed<M::parts>(to + place<M::parts>(pair, 0), kept,
-                                                   gates_of(q) + pair * S::unit_gates + slot * panel,
-                                                   S::unit_gates, pairs_ - pair);
+                        total += round_transposed<M::parts>(to + place<M::parts>(pair, 0), kept,
+                                                            gates_of(q) + pair * S::unit_gates + slot * panel,
+                                                            S::unit_gates, pairs_ - pair);
+                    add_to_biases(q, slot, 0, total);
+                }
         }
     }
     void rounded_matrix(index begin, index end, Span span, const int* gate,
@@ -181,42 +178,56 @@ template <class C, class T, class M> class ChunkGradients {
                         rows);
     }
 
-    void bias(index q, index slot, const int* gate, T* out) {
-        if (!out || gate[slot] < 0) return;
-        const T* d_gates = gates_of(q) + slot * panel;
-        sum_pairs(out + gate[slot] * sizes_.hidden + q * panel, units_of(q),
-                  [&](index pair, index part) { return load(d_gates + pair * S::unit_gates + part); });
+    void biases(index q) {
+        const Weights<T>& d = plan_.sums[group_];
+        if (!d.bias_ih && !d.bias_hh) return;
+        for (index slot = 0; slot < C::slots; ++slot) {
+            const T* d_gates = gates_of(q) + slot * panel;
+            for (index part = 0; part < panel; part += lanes)
+                add_to_biases(q, slot, part, sum_pairs([&](index pair) {
+                                  return load(d_gates + pair * S::unit_gates + part);
+                              }));
+        }
+    }
+    // `part`: the first of the units of a panel that the sum is of.
+    void add_to_biases(index q, index slot, index part, Vec<T> sum) {
+        const Weights<T>& d = plan_.sums[group_];
+        if (d.bias_ih && C::input_gate[slot] >= 0) add_to(d.bias_ih, C::input_gate[slot], q, part, sum);
+        if (d.bias_hh && C::recurrent_gate[slot] >= 0)
+            add_to(d.bias_hh, C::recurrent_gate[slot], q, part, sum);
     }
 
     // Input and forget gate saw the previous cell state, the output gate the new one.
-    void peephole(index q, index slot) {
-        static constexpr int order[] = {0, 1, -1, 2};
-        const int which = order[slot];
-        if (which < 0) return;
-        const T* const* seen = (which == 2 ? plan_.c_rows : plan_.c_prev_rows) + begin_;
-        const T* d_gates = gates_of(q) + slot * panel;
-        sum_pairs(plan_.sums[group_].peephole + which * sizes_.hidden + q * panel, units_of(q),
-                  [&](index pair, index part) {
-                      return load(d_gates + pair * S::unit_gates + part) *
-                             load(seen[pair] + q * panel + part);
-                  });
+    void peepholes(index q) {
+        static constexpr index slots[] = {0, 1, 3};
+        for (index which = 0; which < 3; ++which) {
+            const T* const* seen = (which == 2 ? plan_.c_rows : plan_.c_prev_rows) + begin_;
+            const T* d_gates = gates_of(q) + slots[which] * panel;
+            for (index part = 0; part < panel; part += lanes)
+                add_to(plan_.sums[group_].peephole, which, q, part, sum_pairs([&](index pair) {
+                           return load(d_gates + pair * S::unit_gates + part) *
+                                  load(seen[pair] + q * panel + part);
+                       }));
+        }
     }
 
     // Short sums of short sums: one long one would lose what the products keep.
-    template <class Value> PENSTOCK_INLINE void sum_pairs(T* out, index units, Value value) const {
-        constexpr index lanes = Simd<T>::lanes, few = 32;
-        for (index part = 0; part < panel; part += lanes) {
-            Vec<T> total{};
-            for (index from = 0; from < pairs_; from += few) {
-                Vec<T> some{};
-                for (index pair = from; pair < min(from + few, pairs_); ++pair) some += value(pair, part);
-                total += some;
-            }
-            T edge[lanes];
-            store(edge, total);
-            for (index j = 0; j < min(lanes, units - part); ++j)
-                out[part + j] = first_ ? edge[j] : out[part + j] + edge[j];
+    static constexpr index lanes = Simd<T>::lanes, few_pairs = 32;
+    template <class Value> PENSTOCK_INLINE Vec<T> sum_pairs(Value value) const {
+        Vec<T> total{};
+        for (index from = 0; from < pairs_; from += few_pairs) {
+            Vec<T> some{};
+            for (index pair = from; pair < min(from + few_pairs, pairs_); ++pair) some += value(pair);
+            total += some;
         }
+        return total;
+    }
+    // A vector of H values for each gate.
+    void add_to(T* vectors, index gate, index q, index part, Vec<T> sum) const {
+        const index units = units_of(q) - part;
+        if (units <= 0) return;
+        T* out = vectors + gate * sizes_.hidden + q * panel + part;
+        store_partial(out, first_ ? sum : load_partial(out, units) + sum, units);
     }
 
     const BackwardPlan<C, T, M>& plan_;
@@ -342,10 +353,12 @@ template <class C, class T, class M> class BackwardBlock {
     // Of the pairs up to these places.
     void gradients(const Places<Plan>& end, bool first) {
         const auto pairs = [&](index group) { return end.of_group[group] - begin_.of_group[group]; };
+        // The inputs' first: the gates' parts are still in the cache, and operands are packed when they are
+        // wanted.
+        input_gradient(plan_, part_, begin_.next, end.next - begin_.next);
         for (index group = first_group_; group < last_group_; ++group)
             pack_operands(plan_, group, begin_.of_group[group], pairs(group), part_);
         part_.wait();
-        input_gradient(plan_, part_, begin_.next, end.next - begin_.next);
         for (index group = first_group_; group < last_group_; ++group)
             ChunkGradients<C, T, M>(plan_, part_, team_.thread, group, begin_.of_group[group], pairs(group),
                                     first)
