@@ -53,7 +53,9 @@ template <class C, class T, class M> class BackwardPass {
         pointwise(step, places, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
         if constexpr (C::reset_before) {
             round_gates(pair, rows, C::candidate);
+            units_.wait();
             candidate_product(pair, rows);
+            units_.wait();
             pointwise(step, places, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
             round_gates(pair, rows, C::recurrent);
         } else {
@@ -235,22 +237,21 @@ template <class C, class T, class M> class BackwardPass {
     // d(r * h) = d_n * W_hn
     void candidate_product([[maybe_unused]] index pair, [[maybe_unused]] index rows) {
         if constexpr (C::reset_before)
-            gates_product(plan_.candidate, C::candidate, plan_.hidden, pair, plan_.d_reset_rows, rows, false);
+            gates_product(plan_.candidate, C::candidate, pair, plan_.d_reset_rows, rows, false);
     }
 
     // d_h (+)= d_gates * W_hh
     void recurrent_product(index pair, index rows) {
-        if (plan_.direct_recurrent)
-            return plan_.direct_product(p_.weights.hh, C::recurrent, C::recurrent_gate, plan_.states, units_,
-                                        plan_.gate_rows + pair, plan_.d_h_rows + begin_, rows,
-                                        C::carries_hidden);
-        gates_product(plan_.recurrent, C::recurrent, plan_.states, pair, plan_.d_h_rows, rows,
-                      C::carries_hidden);
+        gates_product(plan_.recurrent, C::recurrent, pair, plan_.d_h_rows, rows, C::carries_hidden);
     }
 
-    // out_rows (+)= gates[span] * W, for consecutive pairs.
-    void gates_product(Packed<T> weights, Span span, const Columns<T>& columns, index pair,
-                       T* const* out_rows, index rows, bool accumulate) {
+    // out_rows (+)= gates[span] * W_hh, for consecutive pairs.
+    void gates_product(Packed<T> weights, Span span, index pair, T* const* out_rows, index rows,
+                       bool accumulate) {
+        const Columns<T>& columns = plan_.states;
+        if (plan_.direct_recurrent)
+            return plan_.direct_product(p_.weights.hh, span, C::recurrent_gate, columns, units_,
+                                        plan_.gate_rows + pair, out_rows + begin_, rows, accumulate);
         if (!plan_.rounded_steps)
             return product(weights.exact(), plan_.gate_rows + pair, span.begin * panel, plan_.depth_of(span),
                            columns, out_rows, rows, accumulate);

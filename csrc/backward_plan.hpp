@@ -91,7 +91,8 @@ template <class C, class T, class M> struct BackwardPlan {
     T* reset;                    // r * h_prev
     const T **x_rows, **h_rows;  // what the weights were multiplied with
     Packed<T> x_packed[most_groups], h_packed[most_groups];  // the same, packed for the products
-    Packed<T> full_packed;  // that of the projection, never rounded, or of the candidate
+    Packed<T> reset_packed[most_groups];                     // and r * h_prev
+    T* full_packed;                                          // and h before the projection
     RoundedGates<C, T, M> rounded_gates;
     bf16* rounded_columns;  // for each thread the gates of some panels, transposed
     const T **c_prev_rows, **c_rows, **projected_rows;
@@ -124,7 +125,7 @@ template <class C, class T, class M> struct BackwardPlan {
         recurrent =
             take_gates(arena, C::recurrent, direct_recurrent || !flows() ? 0 : sizes.outputs, rounded_steps);
         if constexpr (C::reset_before)
-            candidate = take_gates(arena, C::candidate, sizes.units, rounded_steps);
+            candidate = take_gates(arena, C::candidate, direct_recurrent ? 0 : sizes.outputs, rounded_steps);
         projection = arena.take<T>(projected ? sizes.output * sizes.units : 0);
         peephole = arena.take<T>(p.weights.peephole ? 3 * sizes.units : 0);
         gates = p.reserve;
@@ -146,18 +147,18 @@ template <class C, class T, class M> struct BackwardPlan {
         d_gates = arena.take<T>(places() * sizes.gates);
         full = arena.take<T>(projected ? capacity * sizes.units : 0);
         d_projected = arena.take<T>(projected ? capacity * sizes.outputs : 0);
-        reset = arena.take<T>(C::reset_before ? capacity * sizes.units : 0);
+        reset = arena.take<T>(C::reset_before ? places() * sizes.units : 0);
         for (index group = 0; group < groups; ++group) {
             x_packed[group] = take_pairs(arena, p.d_weights.ih ? inputs.padded() : 0);
             h_packed[group] = take_pairs(arena, p.d_weights.hh ? sizes.outputs : 0);
+            reset_packed[group] = take_pairs(arena, C::reset_before && p.d_weights.hh ? sizes.units : 0);
         }
         rounded_gates.data = arena.take<bf16>(rounded ? rounded_rows() * rounded_gates.stride() : 0);
         rounded_columns =
             arena.take<bf16>(rounded ? p.threads * panels_at_once * S::unit_gates * kept(group_capacity) : 0);
         x_rows = arena.take<const T*>(places());
         h_rows = arena.take<const T*>(places());
-        full_packed = C::reset_before ? take_pairs(arena, p.d_weights.hh ? sizes.units : 0)
-                                      : take_packed(arena, projected ? capacity * sizes.units : 0, false);
+        full_packed = arena.take<T>(projected ? capacity * sizes.units : 0);
         gate_rows = arena.take<const T*>(places());
         c_prev_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
         c_rows = arena.take<const T*>(p.d_weights.peephole ? places() : 0);
@@ -206,7 +207,7 @@ template <class C, class T, class M> struct BackwardPlan {
         constexpr index least_rows = 4 * tile_rows, near_gradients = 512 << 10, few_pairs = 256;
         const index weights = sizes.gates * (sizes.input + sizes.outputs);
         return p.layout.batch >= least_rows && p.layout.rows >= few_pairs && !p.weights.projection &&
-               !C::reset_before && weights * index(sizeof(T)) <= near_gradients;
+               weights * index(sizeof(T)) <= near_gradients;
     }
     // Every group has its own places for the pairs of a chunk, wherever the others are: for about half of
     // them where all rows have one length (one of 24 rows more at most), else for all.
@@ -221,8 +222,7 @@ template <class C, class T, class M> struct BackwardPlan {
     }
     // Whether the rows are few, and products can read a matrix of so many columns in whole vectors.
     bool is_direct(index columns) const {
-        return p.layout.rows <= direct_rows && !C::reset_before && p.hidden % S::panel == 0 &&
-               columns % S::panel == 0;
+        return p.layout.rows <= direct_rows && p.hidden % S::panel == 0 && columns % S::panel == 0;
     }
     index kept(index depth) const { return rounded ? kept_depth<M>(depth) : depth; }
     // B of so many columns where A is the gates of a span.
@@ -254,7 +254,8 @@ template <class C, class T, class M> struct BackwardPlan {
         if (flows() && !direct_recurrent)
             pack_gates(recurrent, w.hh, states, C::recurrent, C::recurrent_gate, rounded_steps, team);
         if constexpr (C::reset_before)
-            pack_gates(candidate, w.hh, hidden, C::candidate, C::recurrent_gate, rounded_steps, team);
+            if (!direct_recurrent)
+                pack_gates(candidate, w.hh, states, C::candidate, C::recurrent_gate, rounded_steps, team);
         if (w.projection) pack_matrix(projection, w.projection, sizes.output, hidden, team);
         if (w.peephole) pack_peephole(peephole, w.peephole, sizes, team);
     }

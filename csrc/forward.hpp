@@ -254,7 +254,10 @@ template <class C, class T, class M> class ForwardPass {
                 if (!few) pointwise(gates, g, g + 1, rows, cell);
             });
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
-        if constexpr (C::reset_before) candidates(gates, rows);
+        if constexpr (C::reset_before) {
+            units_.wait();
+            candidates(gates, rows);
+        }
         if (p_.weights.projection) project(step, rows);
         write_outputs(step, rows);
         units_.wait();

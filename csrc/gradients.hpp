@@ -75,8 +75,8 @@ template <class C, class T, class M> class ChunkGradients {
             rounded_matrix(begin, end, C::recurrent, C::recurrent_gate, plan_.h_packed[group_].rounded(),
                            sizes_.states(), d.hh);
             if constexpr (C::reset_before)
-                rounded_matrix(begin, end, C::candidate, C::recurrent_gate, plan_.full_packed.rounded(),
-                               plan_.hidden, d.hh);
+                rounded_matrix(begin, end, C::candidate, C::recurrent_gate,
+                               plan_.reset_packed[group_].rounded(), plan_.hidden, d.hh);
             return;
         }
         for (index q = begin; q < end; ++q) {
@@ -84,7 +84,8 @@ template <class C, class T, class M> class ChunkGradients {
             matrix(q, C::input, C::input_gate, plan_.x_packed[group_].exact(), plan_.inputs, d.ih);
             matrix(q, C::recurrent, C::recurrent_gate, plan_.h_packed[group_].exact(), sizes_.states(), d.hh);
             if constexpr (C::reset_before)
-                matrix(q, C::candidate, C::recurrent_gate, plan_.full_packed.exact(), plan_.hidden, d.hh);
+                matrix(q, C::candidate, C::recurrent_gate, plan_.reset_packed[group_].exact(), plan_.hidden,
+                       d.hh);
         }
     }
 
@@ -160,7 +161,7 @@ template <class C, class T, class M> class ChunkGradients {
                 a_rows_[j] = plan_.d_projected + q * panel + j;
                 out_rows_[j] = plan_.sums[group_].projection + (q * panel + j) * sizes_.hidden;
             }
-            sum(rows, {pairs_, 1, 0, sizes_.outputs}, plan_.full_packed.exact(), plan_.hidden);
+            sum(rows, {pairs_, 1, 0, sizes_.outputs}, plan_.full_packed, plan_.hidden);
         }
     }
 
@@ -283,10 +284,9 @@ void pack_operands(const BackwardPlan<C, T, M>& plan, index group, index begin, 
     const auto at = [begin](const T* const* rows) { return [=](index k) { return rows[begin + k]; }; };
     if (d.ih) pack(plan.x_packed[group], plan.inputs, at(plan.x_rows));
     if (d.hh) pack(plan.h_packed[group], plan.sizes.states(), at(plan.h_rows));
-    const auto of_units = [units](const T* rows) { return [=](index k) { return rows + k * units; }; };
-    if (C::reset_before && d.hh) pack(plan.full_packed, plan.hidden, of_units(plan.reset));
-    if (d.projection)
-        pack_rows(plan.full_packed.exact(), capacity, plan.hidden, pairs, team, of_units(plan.full));
+    const auto of_units = [=](const T* rows) { return [=](index k) { return rows + (begin + k) * units; }; };
+    if (C::reset_before && d.hh) pack(plan.reset_packed[group], plan.hidden, of_units(plan.reset));
+    if (d.projection) pack_rows(plan.full_packed, capacity, plan.hidden, pairs, team, of_units(plan.full));
 }
 
 // The steps of a block of rows, chunk after chunk: all of it, or one group beside the other.

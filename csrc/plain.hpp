@@ -12,7 +12,7 @@ namespace penstock {
 
 // What a layer over a batch of whole sequences, or a cell, is given: plain tensors of a dtype the kernels
 // have.
-struct PlainLayer {
+struct PlainArguments {
     Array x, h0, c0;
     std::vector<nb::object> parameters;  // those of the layer, found by name
     std::vector<Array> weights;          // views of them
@@ -83,13 +83,13 @@ class Plain {
     nb::object run(nb::handle differentiable, const std::string& cell, const nb::dict& parameters,
                    const nb::list& names, nb::handle x, nb::handle hx, int dimensions,
                    bool batch_first) const {
-        PlainLayer layer;
-        if (!see(layer, cell, parameters, names, x, hx) || layer.x.dimensions() != dimensions)
+        PlainArguments given;
+        if (!see(given, cell, parameters, names, x, hx) || given.x.dimensions() != dimensions)
             return nb::none();
         const int directions = static_cast<int>(names.size());
-        if (says_true(differentiates_) && layer.needs_gradients())
-            return differentiated(differentiable, nb::make_tuple(cell, directions, batch_first), layer);
-        const Results out = infer({cell, directions, batch_first, threads()}, std::move(layer));
+        if (says_true(differentiates_) && given.needs_gradients())
+            return differentiated(differentiable, nb::make_tuple(cell, directions, batch_first), given);
+        const Results out = infer({cell, directions, batch_first, threads()}, std::move(given));
         return results(out.y.object(), out.h_n.object(), out.c_n.object());
     }
 
@@ -126,13 +126,13 @@ class Plain {
     }
 
   private:
-    bool see(PlainLayer& layer, const std::string& cell, const nb::dict& parameters, const nb::list& names,
-             nb::handle x, nb::handle hx) const {
+    bool see(PlainArguments& given, const std::string& cell, const nb::dict& parameters,
+             const nb::list& names, nb::handle x, nb::handle hx) const {
         nb::handle h0 = hx, c0 = nb::none();
         if (is_in_a_mode() || says_true(casts_)) return false;
         const bool is_pair = !hx.is_none() && kernels().f32[cell_named(cell)].has_cell_state;
         if (is_pair && !take_pair(hx, h0, c0)) return false;
-        return layer.see(parameters, names, x, h0, c0, type_, other_type_);
+        return given.see(parameters, names, x, h0, c0, type_, other_type_);
     }
     static bool take_pair(nb::handle hx, nb::handle& h0, nb::handle& c0) {
         if (!PyTuple_Check(hx.ptr()) && !PyList_Check(hx.ptr())) return false;
@@ -142,24 +142,24 @@ class Plain {
         return !h0.is_none() && !c0.is_none();
     }
 
-    static Results infer(const Options& options, PlainLayer layer) {
-        const nb::object x = layer.x.object();
-        for (Array& weight : layer.weights) weight = readable(std::move(weight));
-        const FlatWeights flat(layer.weights, checked_directions(options.directions));
-        Call call = call_of(options, flat, std::move(layer.weights));
-        take_inputs(call, std::move(layer.x), std::move(layer.h0), std::move(layer.c0));
+    static Results infer(const Options& options, PlainArguments given) {
+        const nb::object x = given.x.object();
+        for (Array& weight : given.weights) weight = readable(std::move(weight));
+        const FlatWeights flat(given.weights, checked_directions(options.directions));
+        Call call = call_of(options, flat, std::move(given.weights));
+        take_inputs(call, std::move(given.x), std::move(given.h0), std::move(given.c0));
         const Results out = new_results(call, x, false, false);
         run_forward(std::move(call), out);
         return out;
     }
 
-    static nb::object differentiated(nb::handle function, nb::object options, const PlainLayer& layer) {
+    static nb::object differentiated(nb::handle function, nb::object options, const PlainArguments& given) {
         std::vector<nb::object> arguments{std::move(options), nb::bool_(false),  nb::none(),       nb::none(),
-                                          layer.x.object(),   layer.h0.object(), layer.c0.object()};
-        arguments.insert(arguments.end(), layer.parameters.begin(), layer.parameters.end());
-        PyObject* const given = PyObject_CallObject(function.ptr(), as_tuple(arguments).ptr());
-        if (!given) throw nb::python_error();
-        const nb::tuple out = nb::steal<nb::tuple>(given);
+                                          given.x.object(),   given.h0.object(), given.c0.object()};
+        arguments.insert(arguments.end(), given.parameters.begin(), given.parameters.end());
+        PyObject* const outputs = PyObject_CallObject(function.ptr(), as_tuple(arguments).ptr());
+        if (!outputs) throw nb::python_error();
+        const nb::tuple out = nb::steal<nb::tuple>(outputs);
         return results(out[0], out[1], out[2]);
     }
 

@@ -12,7 +12,7 @@ namespace penstock::PENSTOCK_ISA {
 constexpr index gradient_chunk = 1 << 17;  // values kept of a chunk before they are summed into the weights'
 constexpr index folded_chunks = 32;        // chunks summed on their own where there are many more
 constexpr index direct_rows = 16;         // up to so many pairs, packing the weights costs more than it saves
-constexpr index share_of_work = 1 << 18;  // multiply-adds that are worth a thread that is awake
+constexpr index share_of_work = 3 << 16;  // multiply-adds that are worth a thread that is awake
 constexpr index worth_waking = 1 << 21;   // the same for one that may have to be woken
 constexpr index share_of_step = 1 << 15;  // the same between two barriers
 constexpr std::size_t cached_weights = 2 << 20;  // bytes of weights that fit a core's own cache
@@ -145,7 +145,7 @@ inline Step step_of(const Layout& layout, bool reverse, index s) {
 // step. Either way each value is computed by one thread in one order: results do not depend on it.
 template <class C, class T>
 bool shares_units(const Sizes<C, T>& sizes, const Layout& layout, bool projected, int threads) {
-    if (threads == 1 || C::reset_before || projected || sizes.groups() < threads) return false;
+    if (threads == 1 || projected || sizes.groups() < threads) return false;
     const index weights = sizes.gates * sizes.outputs;
     if (layout.batch * weights < share_of_step * threads) return false;
     return layout.batch < 2 * tile_rows * threads || weights * sizeof(T) > cached_weights;
