@@ -109,7 +109,8 @@ class Reached:
 
 def _shortfall(figure: Figure, value: float, target: float) -> str:
     word = "over" if figure.lower_is_better else "short"
-    return f"{word} by {abs(value / target - 1):.0%}"
+    part = abs(value / target - 1)
+    return f"{word} by {part:.0%}" if part >= 0.01 else f"{word} by {part:.1%}"
 
 
 def reached(figure: Figure, lines: Sequence[Line]) -> Reached:

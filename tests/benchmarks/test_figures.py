@@ -67,6 +67,7 @@ def test_the_worst_of_what_should_be_low_is_the_highest() -> None:
         (SPEED, [2.0, 2.0], "PASS"),
         (SPEED, [10.0, 1.2], "PASS"),
         (SPEED, [1.5, 1.5], "mean short by 25%"),
+        (SPEED, [1.99, 1.99], "mean short by 0.5%"),
         (SPEED, [10.0, 0.9], "worst short by 25%"),
         (SPEED, [1.0, 1.0], "mean short by 50%; worst short by 17%"),
         (SPEED, [], "not measured"),
