@@ -53,9 +53,9 @@ template <class C, class T, class M> class BackwardPass {
         pointwise(step, places, rows, [](const auto& blocks) { C::template backward<T>(blocks); });
         if constexpr (C::reset_before) {
             round_gates(pair, rows, C::candidate);
-            units_.wait();
+            units_.wait();  // for the candidates of all units
             candidate_product(pair, rows);
-            units_.wait();
+            units_.wait();  // columns are shared out otherwise than units
             pointwise(step, places, rows, [](const auto& blocks) { C::template backward_reset<T>(blocks); });
             round_gates(pair, rows, C::recurrent);
         } else {

@@ -255,7 +255,7 @@ template <class C, class T, class M> class ForwardPass {
             });
         if (few) pointwise(gates, first_group_, last_group_, rows, cell);
         if constexpr (C::reset_before) {
-            units_.wait();
+            units_.wait();  // for r * h of all units
             candidates(gates, rows);
         }
         if (p_.weights.projection) project(step, rows);
