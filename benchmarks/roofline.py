@@ -28,6 +28,8 @@ PASSES = {"forward": 1, "training": 3}
 went in, and for those of the weights."""
 SECONDS = 0.01
 """To spend on each measurement."""
+LONG = 0.05
+"""To spend on calls: what else the machine does may last longer than a measurement."""
 ONCE = 1e-9
 """To read something once and no more, or little more."""
 NEAR = 1 << 18
@@ -205,9 +207,9 @@ def _idle_ms(contest: Contest, mode: str) -> float:
     run: Run = getattr(contest, mode)(_call_idle, _Idle(contest.ours))
     traffic = _traffic(contest, mode)
     if traffic < NEAR:
-        return after(lambda: None, run, SECONDS)
+        return after(lambda: None, run, LONG)
     memory = _numbers(traffic, is_block=True)
-    return after(lambda: _native.measure_reading(memory, ONCE), run, SECONDS)
+    return after(lambda: _native.measure_reading(memory, ONCE), run, LONG)
 
 
 def _call_idle(layer: Any, x: Tensor, hx: State, lengths: Tensor | None) -> tuple[Tensor, State]:
