@@ -13,7 +13,7 @@ can, and whatever does not fit side by side to overlap: nobody gets quite there.
 import timeit
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -203,7 +203,9 @@ def _numbers(size: int, is_block: bool) -> Tensor:
     return (_native.empty(shape, "float32") if is_block else torch.empty(shape)).fill_(1.0)
 
 
+@lru_cache(maxsize=len(PASSES))
 def _idle_ms(contest: Contest, mode: str) -> float:
+    """Measured once for all lines of a case."""
     run: Run = getattr(contest, mode)(_call_idle, _Idle(contest.ours))
     traffic = _traffic(contest, mode)
     if traffic < NEAR:
